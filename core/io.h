@@ -1,0 +1,119 @@
+// core/io.h - the seam between Ringway and the kernel: completion-style socket I/O for one thread.
+//
+// Affinity:  an Io and all its sockets belong to the thread that made the Io.
+// Ownership: a Socket is embedded in its owner and must not move or die between adopt()/connect()
+//            and on_closed(). The engine owns the descriptor in between.
+// Lifetime:  bytes handed to on_receive() are valid inside that call only. Bytes handed to send()
+//            are not kept: what the kernel did not take stays with the caller.
+// Why:       io_uring, its epoll twin and a simulated engine fit behind it, so the layers above
+//            never see who moved the bytes (docs/decisions.md).
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace ringway {
+
+class Socket;
+
+// Receives the events of one Socket. Called from Io::run_once() only, never from inside a call
+// that the owner itself makes on the Io.
+class SocketOwner {
+ public:
+  // connect() has ended: 0, or a positive errno. After an error the owner still calls close().
+  virtual void on_connected(Socket& socket, int error) = 0;
+  // Bytes arrived. The owner forwards or copies all of them before it returns.
+  virtual void on_receive(Socket& socket, std::span<const std::byte> bytes) = 0;
+  // No more bytes will arrive: 0 for the peer's FIN, else a positive errno (a reset, say).
+  virtual void on_receive_end(Socket& socket, int error) = 0;
+  // The send buffer has room again after want_writable(). One call per want_writable().
+  virtual void on_writable(Socket& socket) = 0;
+  // The last event of this socket: the descriptor is closed and `socket` may be reused or freed.
+  virtual void on_closed(Socket& socket) = 0;
+
+ protected:
+  ~SocketOwner() = default;
+};
+
+// Accepts connections of one listening descriptor.
+class AcceptOwner {
+ public:
+  // Takes ownership of `fd`, a connected, non-blocking descriptor.
+  virtual void on_accepted(int fd) = 0;
+
+ protected:
+  ~AcceptOwner() = default;
+};
+
+// One connected (or connecting) stream socket. Fields are the engine's; owners use Io's calls.
+class Socket {
+ public:
+  explicit Socket(SocketOwner& owner) : owner_(owner) {}
+  ~Socket();
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  // The descriptor while open, else -1. For getsockopt(2) and logging only.
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] bool open() const { return fd_ >= 0; }
+
+ private:
+  friend class SocketIo;
+
+  SocketOwner& owner_;
+  int fd_ = -1;
+  uint32_t slot_ = 0;        // index into the engine's table while open
+  uint8_t armed_ = 0;        // kernel operations in flight, a bit per kind
+  bool receiving_ = false;   // the owner wants bytes
+  bool readable_ = false;    // an edge came that no read has used up yet
+  bool ended_ = false;       // on_receive_end() was delivered
+  bool connecting_ = false;  // connect() has not ended yet
+  bool closing_ = false;     // close() was called
+  bool queued_ = false;      // stands on the engine's ready list
+};
+
+// The operations. Errors of the kernel come back as values; none of the calls blocks.
+class Io {
+ public:
+  virtual ~Io() = default;
+
+  // Which engine this is: "io_uring" or "epoll".
+  [[nodiscard]] virtual const char* name() const = 0;
+
+  // Starts accepting on `fd`, a non-blocking listening socket that stays the caller's.
+  // Out of descriptors, accepting pauses for 50 ms and goes on by itself. One listener per Io
+  // call; `owner` must outlive the Io.
+  virtual void listen(int fd, AcceptOwner& owner) = 0;
+
+  // Gives `fd`, connected and non-blocking, to the engine. Receiving starts paused.
+  virtual void adopt(Socket& socket, int fd) = 0;
+
+  // Opens a socket and connects it; on_connected() tells how it went. Returns 0, or a positive
+  // errno when no attempt could be started; `socket` is not open then and gets no event.
+  [[nodiscard]] virtual int connect(Socket& socket, const sockaddr* address, socklen_t length) = 0;
+
+  // Turns receiving on or off. Off is the back-pressure: the peer's window fills.
+  virtual void set_receiving(Socket& socket, bool on) = 0;
+
+  // Sends what the kernel takes now. Returns the number of bytes taken, 0 if the send buffer is
+  // full, or a negative errno.
+  [[nodiscard]] virtual ssize_t send(Socket& socket, std::span<const iovec> pieces) = 0;
+
+  // Asks for one on_writable().
+  virtual void want_writable(Socket& socket) = 0;
+
+  // Sends FIN after what was sent; receiving goes on.
+  virtual void shutdown_send(Socket& socket) = 0;
+
+  // Ends the socket. Idempotent. on_closed() follows in a later turn, and nothing else does.
+  virtual void close(Socket& socket) = 0;
+
+  // One turn: waits up to `timeout_ms` (-1: for ever) for events and delivers them.
+  virtual void run_once(int timeout_ms) = 0;
+};
+
+}  // namespace ringway
