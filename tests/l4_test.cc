@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <string>
 #include <thread>
 
@@ -36,14 +37,16 @@ int dial(const ServerAddress& to) {
   return fd;
 }
 
-// Runs turns until `done` or a bounded number of them has passed.
+// Runs turns until `done`. Gives up after 30 s, so that a hang fails instead of blocking; a count
+// of turns would not do, since each event may be a turn of its own.
 template <typename Done>
 bool run_until(Io& io, Done done) {
-  for (int i = 0; i < 5000; ++i) {
-    if (done()) return true;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
     io.run_once(1);
   }
-  return done();
+  return true;
 }
 
 }  // namespace
