@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """tests/e2e.py - the real program against real sockets. Usage: tests/e2e.py PATH_TO_RINGWAY"""
+import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 
@@ -41,8 +44,8 @@ class NamedServer:
         self.listener.close()
 
 
-def read_all(port: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+def read_all(port: int, host: str = "127.0.0.1") -> bytes:
+    with socket.create_connection((host, port), timeout=5) as client:
         answer = b""
         while chunk := client.recv(4096):
             answer += chunk
@@ -94,6 +97,35 @@ class Tcp(unittest.TestCase):
                 done = subprocess.run([RINGWAY, *words], capture_output=True, text=True, timeout=5)
                 self.assertEqual(done.returncode, 2)
                 self.assertIn("ringway", done.stderr)
+
+    def test_ipv6_and_unix_sockets_on_both_sides(self):
+        for engine in ENGINES:
+            with self.subTest(engine=engine), tempfile.TemporaryDirectory() as folder:
+                a = NamedServer(b"a")
+                self.addCleanup(a.stop)
+                path, port = f"{folder}/front", free_port()
+                inner = self.start("tcp", f"--engine={engine}", f"unix:{path}",
+                                   f"127.0.0.1:{a.port}")
+                self.assertIn("tcp on", inner.stderr.readline())
+                outer = self.start("tcp", f"--engine={engine}", f"[::1]:{port}", f"unix:{path}")
+                self.assertIn("tcp on", outer.stderr.readline())
+                self.assertEqual(read_all(port, "::1"), b"a")
+
+    def test_out_of_descriptors_pauses_accepting_and_resumes(self):
+        """40 clients against room for about 5: the program survives, and serves those that come later."""
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                a, port = NamedServer(b"a"), free_port()
+                self.addCleanup(a.stop)
+                process = self.start("tcp", f"--engine={engine}", f"127.0.0.1:{port}",
+                                     f"127.0.0.1:{a.port}")
+                self.assertIn("tcp on", process.stderr.readline())
+                used = len(os.listdir(f"/proc/{process.pid}/fd"))
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+                idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+                for client in idle:
+                    client.close()
+                self.assertEqual([read_all(port) for _ in range(3)], [b"a"] * 3)
 
     def test_busy_port_says_which(self):
         with socket.create_server(("127.0.0.1", 0)) as holder:
