@@ -126,20 +126,22 @@ class EpollEngine final : public SocketIo {
     epoll_event event{};
     event.events = EPOLLET | EPOLLIN | EPOLLRDHUP | (tag.kind == Kind::kOut ? EPOLLOUT : 0U);
     event.data.u64 = static_cast<uint64_t>(tag.kind == Kind::kListen) << 63 |
+                     static_cast<uint64_t>(tag.kind == Kind::kWake) << 62 |
                      static_cast<uint64_t>(tag.generation & 0xffffff) << 32 | tag.slot;
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
       RW_CHECK(errno == EEXIST);
       RW_CHECK(epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0);
     }
+    if (tag.kind == Kind::kListen || tag.kind == Kind::kWake) return;
     if (tag.slot >= want_.size()) want_.resize(tag.slot + 1);
     if (tag.kind == Kind::kOut) want_[tag.slot].out = true;
     if (tag.kind == Kind::kIn) want_[tag.slot].in = true;
-    if (tag.kind != Kind::kListen) want_[tag.slot].fd = fd;
+    want_[tag.slot].fd = fd;
   }
 
   bool cancel(Tag tag, int fd) override {
     epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // ENOENT on the second kind: already gone.
-    want_[tag.slot] = {};
+    if (tag.kind != Kind::kListen) want_[tag.slot] = {};
     return true;
   }
 
@@ -152,6 +154,10 @@ class EpollEngine final : public SocketIo {
       const uint32_t bits = events[static_cast<size_t>(i)].events;
       const auto slot = static_cast<uint32_t>(user);
       const auto generation = static_cast<uint32_t>(user >> 32) & 0xffffff;
+      if ((user >> 62 & 1) != 0) {
+        on_ready({Kind::kWake, 0, 0}, 0, false);
+        continue;
+      }
       if (user >> 63 != 0) {
         on_ready({Kind::kListen, slot, 0}, 0, false);
         continue;

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <span>
 
+#include "core/address.h"
+
 namespace ringway {
 
 class Socket;
@@ -42,11 +44,22 @@ class SocketOwner {
 // Accepts connections of one listening descriptor.
 class AcceptOwner {
  public:
-  // Takes ownership of `fd`, a connected, non-blocking descriptor.
-  virtual void on_accepted(int fd) = 0;
+  // Takes ownership of `fd`, a connected, non-blocking descriptor: adopt() it, hand it to another
+  // thread's Io, or discard() it. `peer` is the client's address, valid during the call.
+  virtual void on_accepted(int fd, const PeerAddress& peer) = 0;
 
  protected:
   ~AcceptOwner() = default;
+};
+
+// Is told on the Io's own thread that another thread called wake().
+class WakeOwner {
+ public:
+  // At least one wake() happened since the last call; several may share one call.
+  virtual void on_wake() = 0;
+
+ protected:
+  ~WakeOwner() = default;
 };
 
 // One connected (or connecting) stream socket. Fields are the engine's; owners use Io's calls.
@@ -84,10 +97,27 @@ class Io {
   // Which engine this is: "io_uring" or "epoll".
   [[nodiscard]] virtual const char* name() const = 0;
 
-  // Starts accepting on `fd`, a non-blocking listening socket that stays the caller's.
-  // Out of descriptors, accepting pauses for 50 ms and goes on by itself. One listener per Io
-  // call; `owner` must outlive the Io.
+  // The loop's clock: microseconds, monotonic, read once when a turn wakes up. Virtual time under
+  // the simulator; nothing above core reads another clock.
+  [[nodiscard]] virtual int64_t now_us() const = 0;
+
+  // Starts accepting on `fd`, a non-blocking listening socket that stays the caller's. Out of
+  // descriptors, accepting pauses for 50 ms and goes on by itself. `owner` must outlive unlisten().
   virtual void listen(int fd, AcceptOwner& owner) = 0;
+
+  // Stops accepting on `fd`, after which the caller may close it. What the kernel had queued
+  // already is accepted first, inside this call. REQUIRES: listen(fd) was called.
+  virtual void unlisten(int fd) = 0;
+
+  // Closes an accepted descriptor that nobody adopts.
+  virtual void discard(int fd) = 0;
+
+  // `owner` hears of wake(), and must outlive the Io. Called once, before the first turn.
+  virtual void set_wake_owner(WakeOwner& owner) = 0;
+
+  // Makes the owning thread's current or next run_once() return and call on_wake(). The only call
+  // that any thread may make.
+  virtual void wake() = 0;
 
   // Gives `fd`, connected and non-blocking, to the engine. Receiving starts paused.
   virtual void adopt(Socket& socket, int fd) = 0;

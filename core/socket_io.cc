@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,12 +15,6 @@
 namespace ringway {
 namespace {
 
-int64_t monotonic_ms() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
-}
-
 constexpr uint8_t kArmedIn = 1;
 constexpr uint8_t kArmedOut = 2;
 
@@ -29,9 +24,15 @@ Socket::~Socket() {
   RW_CHECK(fd_ < 0);
 }
 
-SocketIo::SocketIo() : scratch_(std::make_unique<std::byte[]>(kScratchBytes)) {}
+SocketIo::SocketIo()
+    : scratch_(std::make_unique<std::byte[]>(kScratchBytes)),
+      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  RW_CHECK(wake_fd_ >= 0);
+  refresh_clock();
+}
 
 SocketIo::~SocketIo() {
+  ::close(wake_fd_);
   for (const Entry& entry : table_) {
     RW_CHECK(entry.socket == nullptr);  // Owners close their sockets and run turns until closed.
   }
@@ -41,6 +42,38 @@ void SocketIo::listen(int fd, AcceptOwner& owner) {
   listeners_.push_back({.fd = fd, .owner = &owner, .armed = true});
   const auto index = static_cast<uint32_t>(listeners_.size() - 1);
   arm({Kind::kListen, index, 0}, fd);
+}
+
+void SocketIo::unlisten(int fd) {
+  for (uint32_t i = 0; i < listeners_.size(); ++i) {
+    Listener& listener = listeners_[i];
+    if (listener.fd != fd || listener.stopped) continue;
+    accept_all(listener);
+    listener.stopped = true;
+    listener.resume_at_ms = 0;
+    if (listener.armed && cancel({Kind::kListen, i, 0}, fd)) listener.armed = false;
+  }
+}
+
+void SocketIo::discard(int fd) {
+  ::close(fd);
+}
+
+void SocketIo::set_wake_owner(WakeOwner& owner) {
+  RW_CHECK(wake_owner_ == nullptr);
+  wake_owner_ = &owner;
+  arm({Kind::kWake, 0, 0}, wake_fd_);
+}
+
+void SocketIo::wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
+}
+
+void SocketIo::refresh_clock() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  now_us_ = now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
 }
 
 void SocketIo::attach(Socket& socket, int fd) {
@@ -161,9 +194,17 @@ void SocketIo::flush_graveyard() {
 }
 
 void SocketIo::on_ready(Tag tag, int error, bool last) {
+  if (tag.kind == Kind::kWake) {
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof count);
+    if (last) arm(tag, wake_fd_);
+    wake_owner_->on_wake();
+    return;
+  }
   if (tag.kind == Kind::kListen) {
     Listener& listener = listeners_[tag.slot];
     if (last) listener.armed = false;
+    if (listener.stopped) return;
     accept_all(listener);
     if (!listener.armed && listener.resume_at_ms == 0) listener.resume_at_ms = 1;
     return;
@@ -236,16 +277,19 @@ void SocketIo::run_ready_list() {
 void SocketIo::accept_all(Listener& listener) {
   constexpr int kAcceptsPerTurn = 64;
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    const int fd = accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    auto* address = reinterpret_cast<sockaddr*>(&peer);
+    const int fd = accept4(listener.fd, address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      listener.owner->on_accepted(fd);
+      listener.owner->on_accepted(fd, PeerAddress::from(*address));
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno != EAGAIN) {
       // Out of descriptors or memory: trying again at once would fail again and burn the core.
       ++accept_pauses_;
-      listener.resume_at_ms = monotonic_ms() + kAcceptPauseMs;
+      listener.resume_at_ms = now_us_ / 1000 + kAcceptPauseMs;
     }
     return;
   }
@@ -268,7 +312,8 @@ void SocketIo::resume_listeners(int64_t now_ms) {
 void SocketIo::run_once(int timeout_ms) {
   run_ready_list();
   flush_graveyard();
-  const int64_t now_ms = monotonic_ms();
+  refresh_clock();
+  const int64_t now_ms = now_us_ / 1000;
   resume_listeners(now_ms);
   if (!ready_.empty() || !graveyard_.empty()) timeout_ms = 0;
   for (const Listener& listener : listeners_) {

@@ -20,7 +20,12 @@ class SocketIo : public Io {
   SocketIo();
   ~SocketIo() override;
 
+  int64_t now_us() const override { return now_us_; }
   void listen(int fd, AcceptOwner& owner) override;
+  void unlisten(int fd) override;
+  void discard(int fd) override;
+  void set_wake_owner(WakeOwner& owner) override;
+  void wake() override;
   void adopt(Socket& socket, int fd) override;
   int connect(Socket& socket, const sockaddr* address, socklen_t length) override;
   void set_receiving(Socket& socket, bool on) override;
@@ -34,7 +39,7 @@ class SocketIo : public Io {
   [[nodiscard]] uint64_t accept_pauses() const { return accept_pauses_; }
 
  protected:
-  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3 };
+  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4 };
 
   // Names one operation in the kernel: what, on which table slot, in which life of that slot.
   struct Tag {
@@ -66,6 +71,7 @@ class SocketIo : public Io {
     int fd = -1;
     AcceptOwner* owner = nullptr;
     bool armed = false;
+    bool stopped = false;
     int64_t resume_at_ms = 0;  // 0: not paused
   };
 
@@ -82,7 +88,12 @@ class SocketIo : public Io {
   void accept_all(Listener& listener);
   void resume_listeners(int64_t now_ms);
 
+  void refresh_clock();
+
   std::unique_ptr<std::byte[]> scratch_;
+  int64_t now_us_ = 0;
+  int wake_fd_ = -1;
+  WakeOwner* wake_owner_ = nullptr;
   std::vector<Entry> table_;
   std::vector<uint32_t> free_slots_;
   std::vector<Socket*> ready_;

@@ -1,7 +1,6 @@
 // lb/l4_session.cc
 #include "lb/l4_session.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -9,61 +8,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <charconv>
-
 #include "core/base/check.h"
 
 namespace ringway {
-
-bool parse_address(const std::string& text, ServerAddress& out) {
-  if (text.starts_with("unix:")) {
-    auto& address = reinterpret_cast<sockaddr_un&>(out.storage);
-    const std::string path = text.substr(5);
-    if (path.empty() || path.size() >= sizeof address.sun_path) return false;
-    address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, path.c_str(), path.size() + 1);
-    out.length = sizeof address;
-    return true;
-  }
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos) return false;
-  std::string host = text.substr(0, colon);
-  uint16_t port = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data() + colon + 1, end, port);
-  if (parsed.ec != std::errc{} || parsed.ptr != end) return false;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-    auto& address = reinterpret_cast<sockaddr_in6&>(out.storage);
-    address.sin6_family = AF_INET6;
-    address.sin6_port = htons(port);
-    out.length = sizeof address;
-    return inet_pton(AF_INET6, host.c_str(), &address.sin6_addr) == 1;
-  }
-  auto& address = reinterpret_cast<sockaddr_in&>(out.storage);
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  out.length = sizeof address;
-  return inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1;
-}
-
-int open_listener(const ServerAddress& address) {
-  const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
-  const int one = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  // Accepted sockets inherit it from the listener.
-  if (address.storage.ss_family != AF_UNIX) {
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  }
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 ||
-      ::listen(fd, SOMAXCONN) != 0) {
-    const int error = errno;
-    ::close(fd);
-    return -error;
-  }
-  return fd;
-}
 
 // One client and its server. Each side's `waiting` holds what is still to be written TO that side.
 class L4Session final : public SocketOwner {
@@ -187,7 +134,7 @@ L4Listener::~L4Listener() {
   RW_CHECK(sessions_.empty());
 }
 
-void L4Listener::on_accepted(int fd) {
+void L4Listener::on_accepted(int fd, const PeerAddress& /*peer*/) {
   ++counters_.accepted;
   auto session = std::make_unique<L4Session>(*this);
   L4Session& started = *session;

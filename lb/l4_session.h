@@ -7,27 +7,15 @@
 //            turn, since the other side stops being read as soon as anything waits.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "core/address.h"
 #include "core/io.h"
 
 namespace ringway {
-
-struct ServerAddress {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-};
-
-// Parses "1.2.3.4:80", "[::1]:80" or "unix:/path". Returns false if `text` is none of these.
-[[nodiscard]] bool parse_address(const std::string& text, ServerAddress& out);
-
-// Makes a non-blocking listening socket with SO_REUSEADDR. Returns it, or a negative errno.
-[[nodiscard]] int open_listener(const ServerAddress& address);
 
 struct L4Counters {
   uint64_t accepted = 0;
@@ -43,7 +31,7 @@ class L4Listener final : public AcceptOwner {
   L4Listener(Io& io, int fd, std::vector<ServerAddress> servers);
   ~L4Listener();
 
-  void on_accepted(int fd) override;
+  void on_accepted(int fd, const PeerAddress& peer) override;
   // Closes all sessions; run turns until live() is 0 before destroying.
   void close_all();
   [[nodiscard]] size_t live() const { return sessions_.size(); }

@@ -18,7 +18,7 @@ class DemoOrigin final : public AcceptOwner {
   DemoOrigin(Io& io, int fd) : io_(io) { io_.listen(fd, *this); }
   ~DemoOrigin() { RW_CHECK(connections_.empty()); }
 
-  void on_accepted(int fd) override {
+  void on_accepted(int fd, const PeerAddress& /*peer*/) override {
     auto connection = std::make_unique<Connection>(*this);
     Socket& socket = connection->socket;
     connections_.emplace(&socket, std::move(connection));

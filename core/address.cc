@@ -1,0 +1,175 @@
+// core/address.cc
+#include "core/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace ringway {
+namespace {
+
+// Fills `out` from an IP literal without brackets. Port 0.
+bool parse_ip(const std::string& text, PeerAddress& out) {
+  out = {};
+  if (inet_pton(AF_INET, text.c_str(), out.ip.data()) == 1) {
+    out.family = PeerAddress::Family::kIPv4;
+    return true;
+  }
+  if (inet_pton(AF_INET6, text.c_str(), out.ip.data()) == 1) {
+    out.family = PeerAddress::Family::kIPv6;
+    return true;
+  }
+  return false;
+}
+
+bool parse_unix(std::string_view path, ServerAddress& out) {
+  auto& address = reinterpret_cast<sockaddr_un&>(out.storage);
+  if (path.empty() || path.size() >= sizeof address.sun_path) return false;
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, path.data(), path.size());
+  address.sun_path[path.size()] = '\0';
+  out.length = sizeof address;
+  return true;
+}
+
+// A socket file whose server is gone refuses connections; binding again needs it removed first.
+void remove_stale_socket(const ServerAddress& address) {
+  const auto& unix_address = reinterpret_cast<const sockaddr_un&>(address.storage);
+  struct stat info {};
+  if (lstat(unix_address.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
+  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return;
+  if (connect(probe, address.get(), address.length) != 0 && errno == ECONNREFUSED) {
+    unlink(unix_address.sun_path);
+  }
+  close(probe);
+}
+
+}  // namespace
+
+bool parse_address(std::string_view text, ServerAddress& out) {
+  out = {};
+  if (text.starts_with("unix:")) return parse_unix(text.substr(5), out);
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return false;
+  std::string host(text.substr(0, colon));
+  uint16_t port = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + colon + 1, end, port);
+  if (parsed.ec != std::errc{} || parsed.ptr != end) return false;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+    auto& address = reinterpret_cast<sockaddr_in6&>(out.storage);
+    address.sin6_family = AF_INET6;
+    address.sin6_port = htons(port);
+    out.length = sizeof address;
+    return inet_pton(AF_INET6, host.c_str(), &address.sin6_addr) == 1;
+  }
+  auto& address = reinterpret_cast<sockaddr_in&>(out.storage);
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  out.length = sizeof address;
+  return inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1;
+}
+
+bool ServerAddress::operator==(const ServerAddress& other) const {
+  return length == other.length && memcmp(&storage, &other.storage, length) == 0;
+}
+
+std::string ServerAddress::text() const {
+  char ip[INET6_ADDRSTRLEN] = "";
+  if (storage.ss_family == AF_UNIX) {
+    return std::string("unix:") + reinterpret_cast<const sockaddr_un&>(storage).sun_path;
+  }
+  if (storage.ss_family == AF_INET6) {
+    const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
+    inet_ntop(AF_INET6, &address.sin6_addr, ip, sizeof ip);
+    return "[" + std::string(ip) + "]:" + std::to_string(ntohs(address.sin6_port));
+  }
+  if (storage.ss_family != AF_INET) return "none";
+  const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
+  inet_ntop(AF_INET, &address.sin_addr, ip, sizeof ip);
+  return std::string(ip) + ":" + std::to_string(ntohs(address.sin_port));
+}
+
+PeerAddress PeerAddress::from(const sockaddr& address) {
+  PeerAddress peer;
+  if (address.sa_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(address);
+    memcpy(peer.ip.data(), &in.sin_addr, 4);
+    peer.port = ntohs(in.sin_port);
+    peer.family = Family::kIPv4;
+  } else if (address.sa_family == AF_INET6) {
+    const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
+    const bool mapped = IN6_IS_ADDR_V4MAPPED(&in.sin6_addr) != 0;
+    memcpy(peer.ip.data(), in.sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+    peer.port = ntohs(in.sin6_port);
+    peer.family = mapped ? Family::kIPv4 : Family::kIPv6;
+  }
+  return peer;
+}
+
+std::string_view PeerAddress::write_ip(std::span<char, 46> out) const {
+  if (family == Family::kNone) return "unix";
+  const int af = family == Family::kIPv4 ? AF_INET : AF_INET6;
+  const char* text = inet_ntop(af, ip.data(), out.data(), static_cast<socklen_t>(out.size()));
+  return text != nullptr ? std::string_view(text) : std::string_view();
+}
+
+bool Network::parse(std::string_view text, Network& out) {
+  const size_t slash = text.find('/');
+  if (!parse_ip(std::string(text.substr(0, slash)), out.base)) return false;
+  const auto bits_max = static_cast<uint8_t>(out.base.ip_bytes().size() * 8);
+  out.prefix_bits = bits_max;
+  if (slash != std::string_view::npos) {
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data() + slash + 1, end, out.prefix_bits);
+    if (parsed.ec != std::errc{} || parsed.ptr != end || out.prefix_bits > bits_max) return false;
+  }
+  for (unsigned bit = out.prefix_bits; bit < bits_max; ++bit) {
+    if ((out.base.ip[bit / 8] & (0x80U >> (bit % 8))) != 0) return false;
+  }
+  return true;
+}
+
+bool Network::contains(const PeerAddress& address) const {
+  if (address.family != base.family) return false;
+  const unsigned whole = prefix_bits / 8U;
+  if (!std::equal(base.ip.begin(), base.ip.begin() + whole, address.ip.begin())) return false;
+  const unsigned rest = prefix_bits % 8U;
+  if (rest == 0) return true;
+  const auto mask = static_cast<uint8_t>(0xff00U >> rest);
+  return (base.ip[whole] & mask) == (address.ip[whole] & mask);
+}
+
+int open_listener(const ServerAddress& address, const ListenOptions& options) {
+  const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  const int one = 1;
+  if (address.storage.ss_family == AF_UNIX) {
+    remove_stale_socket(address);
+  } else {
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (options.reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+  }
+  // "0.0.0.0:80" and "[::]:80" may stand side by side.
+  if (address.storage.ss_family == AF_INET6) {
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+  }
+  if (bind(fd, address.get(), address.length) != 0 || ::listen(fd, options.backlog) != 0) {
+    const int error = errno;
+    ::close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+}  // namespace ringway

@@ -1,0 +1,228 @@
+// lb/config/config.h - the validated configuration: plain values, immutable once loaded.
+//
+// Affinity:  built by the loader on the control thread, read by all. Ownership: values only.
+// Why:       one aggregate that says what the TOML file said, defaults filled in, names resolved to
+//            indices; the loader (lb/config/load.h) is the only place that can fail.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/address.h"
+#include "proto/http1_head.h"
+#include "proto/http1_write.h"
+
+namespace ringway::config {
+
+inline constexpr int64_t kOff = 0;                  // a duration that is switched off
+inline constexpr uint64_t kUnlimited = UINT64_MAX;  // a bound that is switched off
+
+// Where something was defined.
+struct Position {
+  std::string file;
+  uint32_t line = 0;
+  uint32_t column = 0;
+};
+
+// All in milliseconds; kOff where the file says "off".
+struct Timeouts {
+  int64_t request_headers = 10'000;
+  int64_t request_body = 30'000;
+  int64_t client_idle = 60'000;
+  int64_t keep_alive = 65'000;
+  int64_t connect = 2'000;
+  int64_t response_headers = 30'000;
+  int64_t server_idle = 60'000;
+  int64_t tunnel_idle = 3'600'000;
+  int64_t half_closed = 10'000;
+};
+
+enum class Protocol : uint8_t { kHttp, kTcp };
+enum class AcceptMode : uint8_t { kReuseport, kBalanced };
+
+struct Limits {
+  uint32_t header_bytes = 64 * 1024;
+  uint32_t headers = 128;
+  uint32_t uri_bytes = 8 * 1024;
+  uint64_t body_bytes = kUnlimited;
+};
+
+struct Listener {
+  std::string name;
+  Position position;
+  struct Bind {
+    ServerAddress address;
+    std::string text;
+    Position position;
+  };
+  std::vector<Bind> bind;
+  Protocol protocol = Protocol::kHttp;
+  AcceptMode accept = AcceptMode::kBalanced;
+  int backlog = 4096;
+  uint64_t max_connections = kUnlimited;  // whole process
+  std::vector<Network> trusted_proxies;
+  Limits limits;
+  Timeouts timeouts;        // the listener's own over [defaults.timeouts]
+  bool forwarded = false;   // also write RFC 7239 Forwarded
+  bool x_forwarded = true;  // write X-Forwarded-For, -Proto, -Host
+};
+
+struct HeaderMatch {
+  std::string name;   // lower case
+  std::string value;  // exact; empty and `present` for "the field exists"
+  bool present = false;
+};
+
+struct Match {
+  std::vector<std::string> host;         // lower case; "*.example.com" matches one or more labels
+  std::vector<std::string> path;         // exact
+  std::vector<std::string> path_prefix;  // "/v1/" or "/v1": plain string prefix
+  std::vector<std::string> path_regex;   // RE2, anchored at both ends
+  std::vector<std::string> method;       // upper case
+  std::vector<HeaderMatch> headers;      // all must hold
+  // Kinds are and-ed, alternatives of one kind are or-ed; the three path kinds are one.
+  [[nodiscard]] bool empty() const;
+};
+
+enum class Action : uint8_t { kUpstream, kRedirect, kRespond };
+
+struct Route {
+  std::string name;
+  Position position;
+  std::vector<uint32_t> listeners;  // indices; never empty (all of the protocol when not given)
+  Match match;
+  Action action = Action::kUpstream;
+  uint32_t upstream = 0;  // index, for kUpstream
+  struct Redirect {
+    std::string scheme;  // empty: the request's
+    std::string host;    // empty: the request's
+    std::string path;    // empty: the request's, query included
+    uint16_t status = 308;
+  } redirect;
+  struct Respond {
+    uint16_t status = 200;
+    std::string body;
+    std::string content_type = "text/plain; charset=utf-8";
+  } respond;
+  std::string strip_prefix;  // rewrite = { strip_prefix = "/v1" }
+  http1::HeaderEdits request_headers;
+  http1::HeaderEdits response_headers;
+  bool has_timeouts = false;  // timeouts = {...} over the upstream's
+  Timeouts timeouts;
+};
+
+enum class Algorithm : uint8_t { kRoundRobin, kLeastRequests, kHash, kFirst };
+
+struct Balance {
+  Algorithm algorithm = Algorithm::kRoundRobin;
+  uint32_t choices = 0;  // kLeastRequests: 0 for all, else how many random ones are compared
+  std::string key = "client.ip";  // kHash; only "client.ip" so far
+};
+
+struct Server {
+  std::string name;
+  Position position;
+  ServerAddress address;
+  std::string address_text;
+  uint32_t weight = 100;  // 0..1000; 0 takes no new work
+  bool backup = false;
+};
+
+struct Pool {
+  bool reuse = true;                   // "never" or "safe"
+  uint64_t max_idle_per_server = 512;  // whole process
+  int64_t idle_timeout = 25'000;
+  uint64_t max_requests_per_connection = kUnlimited;
+};
+
+enum class HealthType : uint8_t { kOff, kTcp, kHttp };
+
+struct StatusRange {
+  uint16_t first = 200;
+  uint16_t last = 299;
+};
+
+struct Health {
+  HealthType type = HealthType::kOff;
+  int64_t interval = 2'000;
+  int64_t fast_interval = 500;
+  int64_t down_interval = 5'000;
+  int64_t timeout = 1'000;
+  uint32_t rise = 2;
+  uint32_t fall = 3;
+  bool initial_up = true;
+  std::string method = "GET";
+  std::string path = "/";
+  std::string host;  // empty: the server's address
+  std::vector<StatusRange> expect_status{StatusRange{}};
+  std::string expect_body;  // substring; empty: any
+};
+
+struct Retry {
+  uint32_t attempts = 2;  // further attempts after the first
+};
+
+struct Upstream {
+  std::string name;
+  Position position;
+  Protocol protocol = Protocol::kHttp;
+  Balance balance;
+  std::vector<Server> servers;
+  Pool pool;
+  Health health;
+  Retry retry;
+  Timeouts timeouts;
+};
+
+enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };
+enum class Receive : uint8_t { kAuto, kPoll, kMultishot };
+
+struct Engine {
+  EngineKind kind = EngineKind::kAuto;
+  Receive receive = Receive::kAuto;
+  uint32_t entries = 4096;
+  int64_t spin_us = 50;  // busy_poll; 0 is off
+};
+
+struct Process {
+  uint32_t shards = 0;         // 0: one per physical core of the cpuset and quota
+  std::vector<uint32_t> cpus;  // empty: all that are allowed
+  uint64_t max_connections = 100'000;
+  int64_t drain_timeout = 600'000;
+};
+
+enum class AccessFormat : uint8_t { kJson, kClf };
+enum class Level : uint8_t { kError, kWarning, kInfo, kDebug };
+
+struct AccessLog {
+  bool enabled = false;
+  std::string output = "stdout";  // "stdout", "stderr" or "file:/path"
+  AccessFormat format = AccessFormat::kJson;
+};
+
+struct ProcessLog {
+  std::string output = "stderr";
+  Level level = Level::kInfo;
+};
+
+struct Metrics {
+  bool enabled = false;
+  ServerAddress address;
+  std::string address_text;
+  Position position;
+};
+
+struct Config {
+  Process process;
+  Engine engine;
+  std::vector<Listener> listeners;
+  std::vector<Route> routes;  // in order; the first that matches wins
+  std::vector<Upstream> upstreams;
+  AccessLog access_log;
+  ProcessLog process_log;
+  Metrics metrics;
+};
+
+}  // namespace ringway::config

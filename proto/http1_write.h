@@ -1,0 +1,117 @@
+// proto/http1_write.h - the one serializer of HTTP/1 heads.
+//
+// Affinity:  sans-I/O, one thread. Writes into the caller's bounded buffer, allocates nothing.
+// Why:       framing fields are never copied but regenerated, hop-by-hop fields end here, and CR,
+// LF
+//            or NUL in anything that is written refuses the whole head.
+// Source:    RFC 9112 3-6, RFC 9110 7.6, RFC 7239.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/http1_head.h"
+
+namespace ringway::http1 {
+
+// A bounded buffer that can say "full" instead of growing.
+class Out {
+ public:
+  explicit Out(std::span<char> room) : room_(room) {}
+  void put(std::string_view text) {
+    if (text.size() > room_.size() - used_) {
+      full_ = true;
+      return;
+    }
+    memcpy(room_.data() + used_, text.data(), text.size());
+    used_ += text.size();
+  }
+  void put_number(uint64_t number);
+  // True once anything did not fit; the contents are then not to be used.
+  [[nodiscard]] bool full() const { return full_; }
+  [[nodiscard]] std::string_view written() const { return {room_.data(), used_}; }
+
+ private:
+  std::span<char> room_;
+  size_t used_ = 0;
+  bool full_ = false;
+};
+
+// Configured changes of a head: `remove` first, then `set` (which replaces all of that name), then
+// `add`. Names are lower case and validated when the configuration is loaded.
+struct HeaderEdits {
+  struct NameValue {
+    std::string name;
+    std::string value;
+  };
+  std::vector<std::string> remove;
+  std::vector<NameValue> set;
+  std::vector<NameValue> add;
+
+  [[nodiscard]] bool empty() const { return remove.empty() && set.empty() && add.empty(); }
+};
+
+// Which of the client's address fields are written (X-Forwarded-For/-Proto/-Host, Forwarded).
+struct ForwardedInfo {
+  std::string_view client_ip;  // "1.2.3.4", "2001:db8::1" (no brackets), or "" to write neither
+  std::string_view scheme;     // "http" or "https"
+  std::string_view host;       // what the client asked for
+  bool trusted = false;        // the peer is a trusted proxy: append to its fields, else replace
+  bool x_forwarded = true;
+  bool forwarded = false;  // RFC 7239
+};
+
+struct RequestPlan {
+  BodyKind body = BodyKind::kNone;  // kNone, kLength or kChunked
+  uint64_t content_length = 0;
+  std::string_view path;  // replaces path and query when not empty; else the head's own are sent
+  std::string_view host;  // replaces Host when not empty; else the head's authority is sent
+  ForwardedInfo forwarded;
+  const HeaderEdits* edits = nullptr;
+  bool upgrade = false;  // pass Upgrade and Connection: upgrade on
+};
+
+struct ResponsePlan {
+  BodyKind body = BodyKind::kNone;  // how the body is framed towards the client
+  uint64_t content_length = 0;
+  bool has_content_length = false;  // write it though no body follows (HEAD, 304)
+  bool keep_alive = true;
+  uint8_t client_version_minor = 1;
+  const HeaderEdits* edits = nullptr;
+  bool upgrade = false;  // a 101
+};
+
+// Writes the head that goes to a server: origin-form, HTTP/1.1, Host first, end-to-end fields in
+// their order, our framing, forwarding fields, the empty line. False: it does not fit, or a value
+// holds CR, LF or NUL.
+[[nodiscard]] bool write_request_head(const Head& head, const RequestPlan& plan, Out& out);
+
+// Writes the head that goes to a client, always as HTTP/1.1 (RFC 9110 2.5). `Connection: close` or,
+// for an HTTP/1.0 client, `Connection: keep-alive` is ours. False as above.
+[[nodiscard]] bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out);
+
+// A response of our own. `body` is text/plain unless `content_type` says otherwise; it is left out
+// (with its length announced) if `head_only`. `extra` holds complete field lines, or is empty.
+struct OwnResponse {
+  uint16_t status = 500;
+  std::string_view body;
+  std::string_view content_type = "text/plain; charset=utf-8";
+  std::string_view extra;
+  bool keep_alive = false;
+  bool head_only = false;
+};
+[[nodiscard]] bool write_own_response(const OwnResponse& response, Out& out);
+
+// "Not Found" for 404; "Unknown" for a number without a registered phrase.
+[[nodiscard]] std::string_view reason_phrase(uint16_t status);
+
+// True if `name` is an RFC 9110 token in lower case, and `value` has neither CR, LF, NUL nor outer
+// whitespace. For header edits in the configuration.
+[[nodiscard]] bool valid_field_name(std::string_view name);
+[[nodiscard]] bool valid_field_value(std::string_view value);
+
+}  // namespace ringway::http1
