@@ -18,6 +18,7 @@ namespace {
 // Fills `out` from an IP literal without brackets. Port 0.
 bool parse_ip(const std::string& text, PeerAddress& out) {
   out = {};
+  if (text.find('\0') != std::string::npos) return false;  // inet_pton(3) would stop there.
   if (inet_pton(AF_INET, text.c_str(), out.ip.data()) == 1) {
     out.family = PeerAddress::Family::kIPv4;
     return true;
@@ -27,6 +28,18 @@ bool parse_ip(const std::string& text, PeerAddress& out) {
     return true;
   }
   return false;
+}
+
+// Makes a network of IPv4-mapped addresses an IPv4 one, as PeerAddress::from() does with addresses.
+void unmap(Network& network) {
+  constexpr std::array<uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  auto& base = network.base;
+  if (base.family != PeerAddress::Family::kIPv6 || network.prefix_bits < 96) return;
+  if (!std::equal(kMapped.begin(), kMapped.end(), base.ip.begin())) return;
+  std::copy(base.ip.begin() + 12, base.ip.end(), base.ip.begin());
+  std::fill(base.ip.begin() + 4, base.ip.end(), uint8_t{0});
+  base.family = PeerAddress::Family::kIPv4;
+  network.prefix_bits = static_cast<uint8_t>(network.prefix_bits - 96);
 }
 
 bool parse_unix(std::string_view path, ServerAddress& out) {
@@ -56,6 +69,7 @@ void remove_stale_socket(const ServerAddress& address) {
 
 bool parse_address(std::string_view text, ServerAddress& out) {
   out = {};
+  if (text.find('\0') != std::string_view::npos) return false;
   if (text.starts_with("unix:")) return parse_unix(text.substr(5), out);
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return false;
@@ -136,6 +150,7 @@ bool Network::parse(std::string_view text, Network& out) {
   for (unsigned bit = out.prefix_bits; bit < bits_max; ++bit) {
     if ((out.base.ip[bit / 8] & (0x80U >> (bit % 8))) != 0) return false;
   }
+  unmap(out);
   return true;
 }
 

@@ -53,6 +53,7 @@ struct Network {
   uint8_t prefix_bits = 0;
 
   // Parses "10.0.0.0/8", "fd00::/8" or a single address. Host bits that are set are an error.
+  // A network of IPv4-mapped addresses (::ffff:10.0.0.0/104) becomes the IPv4 one.
   [[nodiscard]] static bool parse(std::string_view text, Network& out);
   [[nodiscard]] bool contains(const PeerAddress& address) const;
   bool operator==(const Network&) const = default;

@@ -1,6 +1,6 @@
 // core/mailbox.h - bounded messages from other threads to one Io's thread.
 //
-// Affinity:  post() from any thread; drain() on the owning thread only.
+// Affinity:  post() from any thread; take() on the owning thread only.
 // Bounds:    `capacity` messages; post() returns false when full, and the sender decides.
 // Why:       the only cross-thread path to a shard. Vyukov's bounded MPMC queue: no mutex, one
 //            compare-and-swap per post; the doorbell is Io::wake(), rung only when needed.
@@ -25,13 +25,15 @@ struct Message {
 
 class Mailbox {
  public:
-  // `capacity` is a power of two.
+  // `capacity` is a power of two, at least 2.
   explicit Mailbox(size_t capacity);
 
   // Enqueues; false when full. The caller rings the doorbell afterwards.
   [[nodiscard]] bool post(const Message& message);
 
-  // Takes the oldest message; false when there is none. One consumer.
+  // Takes the oldest message; false when there is none. One consumer. Messages of one sender come
+  // in the order they were posted. A sender interrupted inside post() hides those after its own
+  // until it goes on; it rings the doorbell afterwards, so nothing is missed.
   [[nodiscard]] bool take(Message& out);
 
  private:

@@ -1,10 +1,13 @@
 // core/timers.h - the shard's timers: one lazy wheel, driven by the loop's clock.
 //
-// Affinity:  one thread. Ownership: a Timer is embedded in its owner and links itself; it must be
-//            cancelled (or have fired) before it dies, which its destructor does by itself.
-// Bounds:    expire() fires at most kExpiriesPerTurn timers a call; the rest are due at once.
-// Why:       a deadline moves on every request, so moving it later costs one store and the entry is
-//            re-filed when the wheel reaches it (docs/decisions.md).
+// Affinity:  one thread. Ownership: a Timer is embedded in its owner and links itself; a set timer
+//            may die at any time, its destructor unlinks it. Either side may die first.
+// Bounds:    expire() fires at most kExpiriesPerTurn timers a call and files at most kMovesPerTurn
+//            again; the rest stays due at once. Any deadline may be set; the horizon of the wheel
+//            is 37 hours, beyond which a timer is looked at once per horizon.
+// Why:       a deadline moves on every request, so cancelling it or moving it later costs one store
+//            and the entry is dropped or filed again when the wheel reaches it
+//            (docs/decisions.md).
 #pragma once
 
 #include <array>
@@ -41,7 +44,7 @@ class Timer : public boost::intrusive::list_base_hook<
 
   TimerOwner& owner_;
   int64_t deadline_ms_ = 0;  // 0: not set. May lie later than where the timer is filed.
-  int64_t filed_ms_ = 0;     // where it is filed, while linked
+  int64_t filed_tick_ = 0;   // where it is filed, while linked
 };
 
 class Timers {
@@ -51,19 +54,22 @@ class Timers {
   ~Timers();
 
   // Fires `timer` once, at or after `deadline_ms` (at most one tick of 8 ms late, plus the turn).
-  // Replaces an earlier deadline. O(1); later than before: one store.
+  // Replaces an earlier deadline. O(1); later than before: one store. REQUIRES: deadline_ms > 0.
   void set(Timer& timer, int64_t deadline_ms);
-  // Idempotent. O(1).
+  // Idempotent. O(1): one store; the entry stays filed until the wheel comes by.
   void cancel(Timer& timer);
 
-  // Fires what is due, at most kExpiriesPerTurn. Owners may set and cancel any timer meanwhile.
+  // Fires what is due, at most kExpiriesPerTurn. Owners may set, cancel and destroy any timer
+  // meanwhile, their own included, but not call expire(). Costs what fires or moves, however far
+  // the clock has jumped.
   void expire(int64_t now_ms);
 
   // Milliseconds until something may be due: 0 when due now, -1 when nothing is filed. May be too
-  // early (lazy deadlines, coarse levels), never too late by more than one tick.
+  // early (moved and cancelled deadlines, coarse levels), never too late by more than one tick.
   [[nodiscard]] int64_t next_in_ms(int64_t now_ms) const;
 
   static constexpr int kExpiriesPerTurn = 1024;
+  static constexpr int kMovesPerTurn = 16 * 1024;
   static constexpr int64_t kTickMs = 8;
 
  private:
@@ -71,14 +77,19 @@ class Timers {
   static constexpr int kSlots = 64;
   using List = boost::intrusive::list<Timer, boost::intrusive::constant_time_size<false>>;
 
-  void file(Timer& timer, int64_t at_ms);
-  void cascade(int level);
-  void run_slot(List& due, int64_t now_ms, int& budget);
+  static constexpr int64_t kNever = INT64_MAX;
+
+  void file(Timer& timer, int64_t tick);
+  int64_t next_visit(int level) const;
+  int64_t next_visit() const;
+  void visit(int64_t tick);
 
   std::array<std::array<List, kSlots>, kLevels> wheel_;
-  std::array<uint64_t, kLevels> occupied_{};  // a bit per slot that may be non-empty
-  List due_;                                  // left over from an exhausted budget
-  int64_t tick_;                              // the next tick to run
+  // A bit per slot that may be non-empty: a timer that dies unlinks itself and leaves its bit,
+  // which the next look at that slot clears.
+  mutable std::array<uint64_t, kLevels> occupied_{};
+  List due_;      // reached by the wheel, not yet looked at; left over when a budget is used up
+  int64_t tick_;  // the next tick to visit; filed timers lie at or after it
 };
 
 }  // namespace ringway
