@@ -26,10 +26,12 @@ class LogRing {
   explicit LogRing(size_t capacity);
   ~LogRing();
 
-  // Appends one line, without its newline, given in pieces. False: dropped and counted.
+  // Appends one line, without its newline, given in pieces. Newlines inside become spaces. False:
+  // no room, dropped and counted. Never blocks and makes no system call.
   bool write(std::span<const std::string_view> pieces);
   bool write(std::string_view line) { return write(std::span(&line, 1)); }
 
+  // Lines that found no room, and lines taken. Any thread.
   [[nodiscard]] uint64_t dropped() const;
   [[nodiscard]] uint64_t lines() const;
 
@@ -48,13 +50,17 @@ class LogWriter {
                                                        std::string& error);
   ~LogWriter();  // Writes what is queued (bounded by 2 s of a stalled output), then stops.
 
-  // Adds a producer. Any thread, before or while the writer runs.
+  // Adds a producer. Any thread, before or while the writer runs. `capacity` in bytes, a power of
+  // two; rings are looked at every 10 ms while lines come, so it should hold what comes in that
+  // time.
   [[nodiscard]] LogRing& add_ring(size_t capacity = 1 << 20);
 
-  // Opens the file again at its path before the next write. Any thread.
+  // Opens the file again at its path before the next write; if that fails, the old one stays in
+  // use. Nothing happens for stdout and stderr. Any thread.
   void reopen();
 
-  // Lines lost because the output failed, e.g. a full disk.
+  // Lines lost because the output failed, e.g. a full disk. Reported on standard error at most once
+  // a second. Any thread.
   [[nodiscard]] uint64_t write_errors() const;
 
  private:
