@@ -41,13 +41,15 @@ class BodyReader {
   };
 
   // Takes the next step through `in`. Call again with the rest until kNeedMore (all consumed), kEnd
-  // or kError. kEnd comes once for kNone/kLength/kChunked, at once if the length is 0.
+  // or kError. kEnd comes for kNone/kLength/kChunked, at once if the length is 0; asked again, the
+  // answer is kEnd again, with nothing consumed. `consumed` of kError leads to the offending byte.
   [[nodiscard]] Step next(std::string_view in);
 
   // The peer ended the connection: true if that completes the body (kUntilClose, or already ended).
   // Otherwise error() is kTruncated. The one path for "end of stream" (CVE-2026-33555's class).
   [[nodiscard]] bool finish_at_close();
 
+  // The whole body was read, though kEnd may not have been asked for yet.
   [[nodiscard]] bool ended() const { return ended_; }
   [[nodiscard]] BodyError error() const { return error_; }
   [[nodiscard]] uint64_t body_bytes() const { return body_bytes_; }  // delivered as pieces so far
@@ -69,15 +71,23 @@ class BodyReader {
     kDone
   };
 
+  Step fail(BodyError error, size_t consumed);
   Step next_chunked(std::string_view in);
+  BodyError take_framing(char c);
+  BodyError take_size(char c);
+  BodyError take_extension(char c);
+  BodyError begin_chunk();
+  size_t take_trailer_bytes(std::string_view in);
   bool take_trailer_line(std::string_view line);
 
   BodyKind kind_ = BodyKind::kNone;
   State state_ = State::kDone;
   BodyError error_ = BodyError::kNone;
   bool ended_ = true;
+  bool extension_named_ = false;  // the extension's ";" was seen
   uint8_t digits_ = 0;
   uint32_t extension_bytes_ = 0;
+  uint32_t trailer_bytes_ = 0;
   uint32_t trailer_fields_ = 0;
   uint64_t left_ = 0;  // of the body (kLength) or of the chunk
   uint64_t body_bytes_ = 0;

@@ -114,4 +114,9 @@ struct OwnResponse {
 [[nodiscard]] bool valid_field_name(std::string_view name);
 [[nodiscard]] bool valid_field_value(std::string_view value);
 
+// True for a valid name that HeaderEdits may use: not Host (RequestPlan::host is for that), and
+// none of the framing and connection fields, which are ours. The writers refuse edits of other
+// names.
+[[nodiscard]] bool is_editable_field_name(std::string_view name);
+
 }  // namespace ringway::http1

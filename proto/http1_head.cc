@@ -1,0 +1,359 @@
+// proto/http1_head.cc
+//
+// llhttp says where names and the end of the head are; check_bytes() says that every line of that
+// head is one line to any other reader too. Both see each byte once, and whichever objects at the
+// earlier byte decides, so a result does not depend on how the bytes were cut.
+#include "proto/http1_head.h"
+
+#include <llhttp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/check.h"
+#include "proto/http1_bytes.h"
+#include "proto/http1_fields.h"
+#include "proto/http1_target.h"
+
+namespace ringway::http1 {
+namespace {
+
+constexpr uint32_t kEmptyLinesMax = 4;
+constexpr uint32_t kNameLenMax = UINT16_MAX;
+
+Method method_of(uint8_t llhttp_method) {
+  switch (llhttp_method) {
+    case HTTP_GET: return Method::kGet;
+    case HTTP_HEAD: return Method::kHead;
+    case HTTP_POST: return Method::kPost;
+    case HTTP_PUT: return Method::kPut;
+    case HTTP_DELETE: return Method::kDelete;
+    case HTTP_OPTIONS: return Method::kOptions;
+    case HTTP_PATCH: return Method::kPatch;
+    case HTTP_TRACE: return Method::kTrace;
+    case HTTP_CONNECT: return Method::kConnect;
+    default: return Method::kOther;
+  }
+}
+
+// `text` is what follows the target: exactly "HTTP/1.0" or "HTTP/1.1".
+HeadError check_version(std::string_view text, uint8_t& minor) {
+  const bool version = text.size() == 8 && text.starts_with("HTTP/") && is_digit(text[5]) &&
+                       text[6] == '.' && is_digit(text[7]);
+  if (!version) return HeadError::kBadStartLine;
+  if (text[5] != '1' || text[7] > '1') return HeadError::kBadVersion;
+  minor = static_cast<uint8_t>(text[7] - '0');
+  return HeadError::kNone;
+}
+
+}  // namespace
+
+struct HeadParser::State {
+  llhttp_t llhttp{};
+  Head head;
+  HeadLimits limits;
+  ResponseContext context;
+  Status status = Status::kNeedMore;
+  Fault fault;
+  bool started = false;
+  bool response = false;
+  bool name_too_long = false;
+  uint32_t fields_max = 0;
+  uint32_t num_fields = 0;
+  uint32_t start_at = 0;    // of the start line, behind skipped empty lines
+  uint32_t seen = 0;        // bytes taken so far
+  uint32_t lines = 0;       // complete ones, the start line being the first
+  uint32_t target_at = 0;   // 0: not reached
+  uint32_t target_end = 0;  // 0: not reached
+  const char* base = nullptr;
+  std::unique_ptr<Field[]> fields;
+
+  static int on_header_field(llhttp_t* parser, const char* at, size_t len);
+  static int on_headers_complete(llhttp_t* /*parser*/) { return HPE_PAUSED; }
+  static llhttp_settings_t make_settings();
+
+  void start(bool is_response, const HeadLimits& new_limits);
+  Status fail(Fault why);
+  bool skip_empty_lines(uint32_t end);
+  Status feed(uint32_t end);
+  Fault check_bytes(uint32_t from, uint32_t to);
+  Fault begin_line(uint32_t at) const;
+  Fault end_line(uint32_t lf);
+  Fault check_target_length(uint32_t known);
+  Fault check_request_line(uint32_t lf);
+  Fault check_status_line(uint32_t lf);
+  Fault fault_of_llhttp(int code, uint32_t at, uint32_t end) const;
+  Fault finish(uint32_t head_len);
+};
+
+// A name may come in parts, which touch; two names never do.
+int HeadParser::State::on_header_field(llhttp_t* parser, const char* at, size_t len) {
+  State& s = *static_cast<State*>(parser->data);
+  const auto offset = static_cast<uint32_t>(at - s.base);
+  if (s.num_fields > 0) {
+    Field& last = s.fields[s.num_fields - 1];
+    if (last.name_at + last.name_len == offset) {
+      s.name_too_long |= last.name_len + len > kNameLenMax;
+      last.name_len = static_cast<uint16_t>(std::min<size_t>(last.name_len + len, kNameLenMax));
+      return 0;
+    }
+  }
+  if (s.num_fields == s.limits.fields) return -1;  // begin_line() refuses that line
+  s.name_too_long |= len > kNameLenMax;
+  s.fields[s.num_fields++] = {
+      .name_at = offset, .name_len = static_cast<uint16_t>(std::min<size_t>(len, kNameLenMax))};
+  return 0;
+}
+
+llhttp_settings_t HeadParser::State::make_settings() {
+  llhttp_settings_t settings;
+  llhttp_settings_init(&settings);
+  settings.on_header_field = on_header_field;
+  settings.on_headers_complete = on_headers_complete;
+  return settings;
+}
+
+void HeadParser::State::start(bool is_response, const HeadLimits& new_limits) {
+  static const llhttp_settings_t settings = make_settings();
+  llhttp_init(&llhttp, is_response ? HTTP_RESPONSE : HTTP_REQUEST, &settings);
+  llhttp.data = this;
+  head = Head{};
+  limits = new_limits;
+  limits.fields = std::min(limits.fields, fields_max);
+  status = Status::kNeedMore;
+  fault = {};
+  started = true;
+  response = is_response;
+  name_too_long = false;
+  num_fields = 0;
+  start_at = 0;
+  seen = 0;
+  lines = 0;
+  target_at = 0;
+  target_end = 0;
+  base = nullptr;
+}
+
+HeadParser::Status HeadParser::State::fail(Fault why) {
+  fault = why;
+  status = Status::kError;
+  return status;
+}
+
+// RFC 9112 2.2. False: more bytes are needed, or it failed.
+bool HeadParser::State::skip_empty_lines(uint32_t end) {
+  while (start_at < end) {
+    const char c = base[start_at];
+    if (c != '\r' && c != '\n') return true;
+    if (c == '\n' || response || start_at == 2 * kEmptyLinesMax) {
+      fail({HeadError::kBadStartLine, start_at});
+      return false;
+    }
+    if (start_at + 1 == end) return false;
+    if (base[start_at + 1] != '\n') {
+      fail({HeadError::kBadStartLine, start_at + 1});
+      return false;
+    }
+    start_at += 2;
+    seen = start_at;
+  }
+  return false;
+}
+
+HeadParser::Status HeadParser::State::feed(uint32_t end) {
+  const int code = llhttp_execute(&llhttp, base + seen, end - seen);
+  const uint32_t stop =
+      code == HPE_OK ? end : static_cast<uint32_t>(llhttp_get_error_pos(&llhttp) - base);
+  const Fault ours = check_bytes(seen, stop);
+  if (ours) return fail(ours);
+  seen = stop;
+  if (code == HPE_OK) return Status::kNeedMore;
+  if (code != HPE_PAUSED) return fail(fault_of_llhttp(code, stop, end));
+  const Fault last = finish(stop);
+  if (last) return fail(last);
+  status = Status::kDone;
+  return status;
+}
+
+// Our own rules, byte by byte: a line ends with CR LF and nothing else, holds no other control byte
+// but HTAB, and does not continue the one before it. Calls end_line() for each line.
+Fault HeadParser::State::check_bytes(uint32_t from, uint32_t to) {
+  uint32_t at = from;
+  while (at < to) {
+    const char before = at > start_at ? base[at - 1] : '\0';
+    if (before == '\r' && base[at] != '\n') {
+      return {lines == 0 ? HeadError::kBadStartLine : HeadError::kBadField, at};
+    }
+    if (before == '\n') {
+      if (const Fault fault = begin_line(at)) return fault;
+    }
+    at = static_cast<uint32_t>(find_control(base + at, base + to) - base);
+    if (at == to) break;
+    if (base[at] == '\r' && at + 1 < to && base[at + 1] == '\n') ++at;
+    const char c = base[at];
+    if (c == '\n' && at > start_at && base[at - 1] == '\r') {
+      if (const Fault fault = end_line(at)) return fault;
+    } else if (c != '\r' && (c != '\t' || (lines == 0 && !response))) {
+      if (const Fault fault = check_target_length(at)) return fault;
+      if (lines > 0) return {HeadError::kBadField, at};
+      const bool in_target = target_at != 0 && target_end == 0 && c != '\n';
+      return {in_target ? HeadError::kBadTarget : HeadError::kBadStartLine, at};
+    }
+    ++at;
+  }
+  return check_target_length(to);
+}
+
+// `at` is the first byte of a line that is not the start line.
+Fault HeadParser::State::begin_line(uint32_t at) const {
+  const char c = base[at];
+  if (c == '\r') return {};
+  if (is_blank(c) || c == ':') return {HeadError::kBadField, at};  // obs-fold, or no name
+  if (lines > limits.fields) return {HeadError::kTooManyFields, at};
+  return {};
+}
+
+// A line ended with the LF at `lf`.
+Fault HeadParser::State::end_line(uint32_t lf) {
+  if (lines > 0) {
+    ++lines;
+    return {};
+  }
+  if (const Fault fault = check_target_length(lf)) return fault;
+  lines = 1;
+  return response ? check_status_line(lf) : check_request_line(lf);
+}
+
+// The start line is known up to `known`: finds the target's place in it and limits its length.
+Fault HeadParser::State::check_target_length(uint32_t known) {
+  if (response || lines > 0 || target_end != 0) return {};
+  uint32_t from = std::max(seen, start_at);
+  if (target_at == 0) {
+    const void* const space = memchr(base + from, ' ', known - from);
+    if (space == nullptr) return {};
+    target_at = static_cast<uint32_t>(static_cast<const char*>(space) - base) + 1;
+  }
+  from = std::max(from, target_at);
+  if (known < from) return {};
+  const void* const space = memchr(base + from, ' ', known - from);
+  if (space != nullptr) target_end = static_cast<uint32_t>(static_cast<const char*>(space) - base);
+  const uint32_t end = space == nullptr ? known : target_end;
+  if (end - target_at <= limits.uri_bytes) return {};
+  return {HeadError::kUriTooLong, target_at + limits.uri_bytes};
+}
+
+// RFC 9112 3: method SP request-target SP HTTP-version, and not one space more.
+Fault HeadParser::State::check_request_line(uint32_t lf) {
+  if (target_end == 0 || target_at == target_end) return {HeadError::kBadStartLine, start_at};
+  const std::string_view rest(base + target_end + 1, lf - 1 - (target_end + 1));
+  const HeadError version = check_version(rest, head.version_minor);
+  if (version != HeadError::kNone) return {version, target_end + 1};
+  head.method = method_of(llhttp.method);
+  if (head.method == Method::kConnect) return {HeadError::kConnectRefused, start_at};
+  head.method_text = {.at = start_at, .len = target_at - 1 - start_at};
+  head.target = {.at = target_at, .len = target_end - target_at};
+  head.base = base;
+  return parse_target(head);
+}
+
+// RFC 9112 4: HTTP-version SP 3DIGIT SP [reason]; the last SP may be missing.
+Fault HeadParser::State::check_status_line(uint32_t lf) {
+  const std::string_view line(base + start_at, lf - 1 - start_at);
+  const HeadError version = check_version(line.substr(0, 8), head.version_minor);
+  if (version != HeadError::kNone) return {version, start_at};
+  const bool shape = line.size() >= 12 && line[8] == ' ' && is_digit(line[9]) &&
+                     is_digit(line[10]) && is_digit(line[11]) &&
+                     (line.size() == 12 || line[12] == ' ');
+  if (!shape || line[9] < '1' || line[9] > '5') {
+    return {HeadError::kBadStartLine, start_at + 8};
+  }
+  head.status =
+      static_cast<uint16_t>((line[9] - '0') * 100 + (line[10] - '0') * 10 + line[11] - '0');
+  if (line.size() > 13) {
+    head.reason = {.at = start_at + 13, .len = static_cast<uint32_t>(line.size()) - 13};
+  }
+  return {};
+}
+
+Fault HeadParser::State::fault_of_llhttp(int code, uint32_t at, uint32_t end) const {
+  const HeadError by_line = lines == 0 ? HeadError::kBadStartLine : HeadError::kBadField;
+  switch (code) {
+    case HPE_INVALID_METHOD: {
+      const bool token = at < end && is_token_byte(base[at]);
+      return {token ? HeadError::kUnknownMethod : HeadError::kBadStartLine, at};
+    }
+    case HPE_INVALID_URL: return {HeadError::kBadTarget, at};
+    case HPE_INVALID_VERSION:
+    case HPE_PAUSED_H2_UPGRADE: return {HeadError::kBadVersion, at};
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
+    case HPE_INVALID_CONTENT_LENGTH:
+    case HPE_INVALID_TRANSFER_ENCODING: return {HeadError::kBadFraming, at};
+    default: return {by_line, at};
+  }
+}
+
+Fault HeadParser::State::finish(uint32_t head_len) {
+  if (name_too_long) return {HeadError::kHeadTooLarge, head_len};
+  head.base = base;
+  head.head_len = head_len;
+  // The two readers must agree: each line between the start line and the empty line is one field.
+  if (lines != num_fields + 2) return {HeadError::kBadField, head_len};
+  const std::span<Field> all(fields.get(), num_fields);
+  for (const Field& field : all) {
+    const uint32_t colon = field.name_at + field.name_len;
+    if (base[field.name_at - 1] != '\n' || base[colon] != ':' || !is_token(head.name(field))) {
+      return {HeadError::kBadField, field.name_at};
+    }
+  }
+  return response ? read_response_fields(head, all, context) : read_request_fields(head, all);
+}
+
+HeadParser::HeadParser(uint32_t fields_max) : state_(std::make_unique<State>()) {
+  state_->fields_max = fields_max;
+  state_->fields = std::make_unique<Field[]>(fields_max);
+}
+
+HeadParser::~HeadParser() = default;
+
+void HeadParser::start_request(const HeadLimits& limits) {
+  state_->start(false, limits);
+}
+
+void HeadParser::start_response(const HeadLimits& limits, const ResponseContext& context) {
+  state_->start(true, limits);
+  state_->context = context;
+}
+
+HeadParser::Status HeadParser::parse(std::string_view bytes) {
+  State& s = *state_;
+  RW_CHECK(s.started);
+  RW_CHECK(s.status == Status::kNeedMore);
+  RW_CHECK(bytes.size() >= s.seen);
+  s.base = bytes.data();
+  const auto end = static_cast<uint32_t>(std::min<size_t>(bytes.size(), s.limits.header_bytes));
+  if (s.seen > s.start_at || s.skip_empty_lines(end)) s.feed(end);
+  if (s.status == Status::kNeedMore && end == s.limits.header_bytes) {
+    return s.fail({HeadError::kHeadTooLarge, end});
+  }
+  return s.status;
+}
+
+const Head& HeadParser::head() const {
+  RW_CHECK(state_->status == Status::kDone);
+  return state_->head;
+}
+
+Head& HeadParser::head() {
+  RW_CHECK(state_->status == Status::kDone);
+  return state_->head;
+}
+
+HeadError HeadParser::error() const {
+  return state_->fault.error;
+}
+
+uint32_t HeadParser::error_at() const {
+  return state_->fault.at;
+}
+
+}  // namespace ringway::http1
