@@ -1,0 +1,305 @@
+// lb/config/schema_upstreams.cc - the schema of upstreams.
+#include "lb/config/schema_timeouts.h"
+#include "lb/config/sections.h"
+#include "lb/config/store.h"
+
+namespace ringway::config {
+namespace {
+
+constexpr Choice kProtocols[] = {
+    {"http", static_cast<uint64_t>(Protocol::kHttp)},
+    {"tcp", static_cast<uint64_t>(Protocol::kTcp)},
+};
+constexpr std::string_view kLaterProtocols[] = {"udp"};
+constexpr Choice kAlgorithms[] = {
+    {"round_robin", static_cast<uint64_t>(Algorithm::kRoundRobin)},
+    {"least_requests", static_cast<uint64_t>(Algorithm::kLeastRequests)},
+    {"hash", static_cast<uint64_t>(Algorithm::kHash)},
+    {"first", static_cast<uint64_t>(Algorithm::kFirst)},
+};
+constexpr std::string_view kLaterAlgorithms[] = {"least_time"};
+constexpr Choice kHashKeys[] = {{"client.ip", 0}};
+constexpr std::string_view kLaterHashKeys[] = {"request.path", "request.host", "request.uri"};
+
+constexpr std::string_view kLaterBalance[] = {"slow_start", "table", "max_load", "backups",
+                                              "when_full"};
+constexpr Key kBalanceKeys[] = {
+    {.name = "algorithm",
+     .kind = Kind::kEnum,
+     .choices = kAlgorithms,
+     .later = kLaterAlgorithms,
+     .number = store<&Balance::algorithm>,
+     .initial = "round_robin",
+     .doc = "`\"round_robin\"` by weight; `\"least_requests\"`: the server with the fewest running "
+            "requests for its weight; `\"hash\"`: the same key goes to the same server; "
+            "`\"first\"`: the first one that is up.",
+     .example = "\"first\""},
+    {.name = "choices",
+     .kind = Kind::kInteger,
+     .min = 2,
+     .max = 64,
+     .word = "all",
+     .number = store<&Balance::choices>,
+     .initial = "all",
+     .doc = "`least_requests` only: how many random servers are compared.",
+     .example = "2"},
+    {.name = "key",
+     .kind = Kind::kEnum,
+     .choices = kHashKeys,
+     .later = kLaterHashKeys,
+     .number = [](void* object,
+                  uint64_t value) { member<&Balance::key>(object) = kHashKeys[value].word; },
+     .initial = "client.ip",
+     .doc = "`hash` only: what is hashed.",
+     .example = "\"client.ip\""},
+};
+constexpr std::string_view kLaterServer[] = {"max_requests", "source", "state"};
+constexpr Key kServerKeys[] = {
+    {.name = "name",
+     .kind = Kind::kText,
+     .text = item::server_name,
+     .doc = "The name in logs and metrics; absent: the address.",
+     .example = "\"a1\""},
+    {.name = "address",
+     .kind = Kind::kText,
+     .required = true,
+     .text = item::server_address,
+     .doc = "`\"10.0.1.11:8080\"`, `\"[2001:db8::1]:8080\"` or `\"unix:/path\"`. Names are not "
+            "resolved.",
+     .example = "\"10.0.1.11:8080\""},
+    {.name = "weight",
+     .kind = Kind::kInteger,
+     .min = 0,
+     .max = 1000,
+     .number = store<&Server::weight>,
+     .initial = "100",
+     .doc = "Its share of the work; 0 takes no new work.",
+     .example = "50"},
+    {.name = "backup",
+     .kind = Kind::kBoolean,
+     .number = store<&Server::backup>,
+     .initial = "false",
+     .doc = "Used only while no other server is up.",
+     .example = "true"},
+};
+constexpr Choice kReuses[] = {{"safe", 1}, {"never", 0}};
+constexpr std::string_view kLaterReuses[] = {"aggressive", "always"};
+constexpr std::string_view kLaterPool[] = {"share",
+                                           "min_idle_per_shard",
+                                           "max_age",
+                                           "max_streams_per_connection",
+                                           "max_connections_per_server",
+                                           "warm",
+                                           "key"};
+constexpr Key kPoolKeys[] = {
+    {.name = "reuse",
+     .kind = Kind::kEnum,
+     .choices = kReuses,
+     .later = kLaterReuses,
+     .number = store<&Pool::reuse>,
+     .initial = "safe",
+     .doc = "Whether a connection serves more than one request. `\"safe\"`: the first request of a "
+            "client never waits on one that may just be closing unless it can be repeated.",
+     .example = "\"never\""},
+    {.name = "max_idle_per_server",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 1'000'000,
+     .word = "off",
+     .word_value = kUnlimited,
+     .number = store<&Pool::max_idle_per_server>,
+     .initial = "512",
+     .doc = "Idle connections that are kept, over all shards.",
+     .example = "64"},
+    {.name = "idle_timeout",
+     .kind = Kind::kDuration,
+     .min = 1,
+     .max = kDay,
+     .word = "off",
+     .number = store<&Pool::idle_timeout>,
+     .initial = "25s",
+     .doc = "How long an idle connection is kept. Stay below the server's own limit.",
+     .example = "\"7s\""},
+    {.name = "max_requests_per_connection",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 1'000'000'000,
+     .word = "off",
+     .word_value = kUnlimited,
+     .number = store<&Pool::max_requests_per_connection>,
+     .initial = "off",
+     .doc = "Requests after which a connection is closed.",
+     .example = "1000"},
+};
+constexpr Choice kHealthTypes[] = {
+    {"off", static_cast<uint64_t>(HealthType::kOff)},
+    {"tcp", static_cast<uint64_t>(HealthType::kTcp)},
+    {"http", static_cast<uint64_t>(HealthType::kHttp)},
+};
+constexpr std::string_view kLaterHealthTypes[] = {"tls", "grpc", "exchange", "agent"};
+constexpr Choice kInitials[] = {{"up", 1}, {"down", 0}};
+constexpr std::string_view kLaterHealth[] = {"follow", "port", "steps"};
+constexpr Key kHealthKeys[] = {
+    {.name = "type",
+     .kind = Kind::kEnum,
+     .choices = kHealthTypes,
+     .later = kLaterHealthTypes,
+     .number = store<&Health::type>,
+     .initial = "off",
+     .doc = "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected. "
+            "Required in this table unless it is inherited.",
+     .example = "\"tcp\""},
+    kInterval,
+    kFastInterval,
+    kDownInterval,
+    kHealthTimeout,
+    kRise,
+    kFall,
+    {.name = "initial",
+     .kind = Kind::kEnum,
+     .choices = kInitials,
+     .number = store<&Health::initial_up>,
+     .initial = "up",
+     .doc = "The state before the first verdict.",
+     .example = "\"down\""},
+    {.name = "method",
+     .kind = Kind::kText,
+     .text = item::health_method,
+     .initial = "GET",
+     .doc = "`http` only: the method.",
+     .example = "\"HEAD\""},
+    {.name = "path",
+     .kind = Kind::kText,
+     .text = item::health_path,
+     .initial = "/",
+     .doc = "`http` only: the path and query.",
+     .example = "\"/healthz\""},
+    {.name = "host",
+     .kind = Kind::kText,
+     .text = item::health_host,
+     .doc = "`http` only: the Host field; absent: the server's address.",
+     .example = "\"api.example.com\""},
+    {.name = "expect",
+     .kind = Kind::kTable,
+     .section = &kExpectSection,
+     .into = [](void* object) { return object; },
+     .doc = "`http` only: what a good answer is."},
+};
+constexpr Key kExpectKeys[] = {
+    {.name = "status",
+     .kind = Kind::kTexts,
+     .max = 16,
+     .text = item::expect_status,
+     .clear = clear<&Health::expect_status>,
+     .initial = "200-299",
+     .doc = "Status codes and ranges of them.",
+     .example = "[\"200-299\", \"401\"]"},
+    {.name = "body",
+     .kind = Kind::kText,
+     .text = item::expect_body,
+     .doc = "Text that the body must contain.",
+     .example = "\"ok\""},
+};
+constexpr std::string_view kLaterRetry[] = {"on",      "methods", "other_server", "per_try_timeout",
+                                            "backoff", "budget",  "max_body",     "hedge_after"};
+constexpr Key kRetryKeys[] = {
+    {.name = "attempts",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 16,
+     .word = "off",
+     .number = store<&Retry::attempts>,
+     .initial = "2",
+     .doc = "Further attempts, each with another server if there is one, after the first one could "
+            "not connect.",
+     .example = "5"},
+};
+constexpr Key kUpstreamTimeoutKeys[] = {kConnect, kResponseHeaders, kServerIdle, kTunnelIdle,
+                                        kHalfClosed};
+constexpr std::string_view kLaterUpstream[] = {
+    "http_versions",       "sticky",         "tls",     "discover",
+    "send_proxy_protocol", "on_server_down", "outlier", "queue"};
+constexpr Key kUpstreamKeys[] = {
+    {.name = "extends",
+     .kind = Kind::kText,
+     .text = item::accept,
+     .doc = "Another upstream, whose keys hold where this one has none. Up to 3 deep.",
+     .example = "\"api\""},
+    {.name = "protocol",
+     .kind = Kind::kEnum,
+     .choices = kProtocols,
+     .later = kLaterProtocols,
+     .number = store<&Upstream::protocol>,
+     .initial = "http",
+     .doc = "HTTP/1.1, or TCP as it comes.",
+     .example = "\"tcp\""},
+    {.name = "servers",
+     .kind = Kind::kTables,
+     .max = 1000,
+     .section = &kServerSection,
+     .clear = clear<&Upstream::servers>,
+     .element = object::server,
+     .doc = "The servers; at least one, here or in what it extends."},
+    {.name = "balance",
+     .kind = Kind::kTable,
+     .section = &kBalanceSection,
+     .into = into<&Upstream::balance>,
+     .doc = "How a server is chosen."},
+    {.name = "pool",
+     .kind = Kind::kTable,
+     .section = &kPoolSection,
+     .into = into<&Upstream::pool>,
+     .doc = "Connections that are kept."},
+    {.name = "health",
+     .kind = Kind::kTable,
+     .section = &kHealthSection,
+     .into = into<&Upstream::health>,
+     .doc = "Active checks."},
+    {.name = "retry",
+     .kind = Kind::kTable,
+     .section = &kRetrySection,
+     .into = into<&Upstream::retry>,
+     .doc = "Further attempts."},
+    {.name = "timeouts",
+     .kind = Kind::kTable,
+     .section = &kUpstreamTimeoutsSection,
+     .into = into<&Upstream::timeouts>,
+     .doc = "The server's side."},
+};
+
+}  // namespace
+
+const Section kUpstreamSection{.path = "upstreams.NAME",
+                               .doc = "A group of servers that do the same.",
+                               .keys = kUpstreamKeys,
+                               .later = kLaterUpstream};
+const Section kBalanceSection{.path = "upstreams.NAME.balance",
+                              .doc = "How a server is chosen.",
+                              .keys = kBalanceKeys,
+                              .later = kLaterBalance};
+const Section kServerSection{.path = "upstreams.NAME.servers[]",
+                             .doc = "The servers, as an array of inline tables.",
+                             .keys = kServerKeys,
+                             .later = kLaterServer};
+const Section kPoolSection{.path = "upstreams.NAME.pool",
+                           .doc = "Connections to servers that are kept. HTTP only.",
+                           .keys = kPoolKeys,
+                           .later = kLaterPool};
+const Section kHealthSection{.path = "upstreams.NAME.health",
+                             .doc =
+                                 "Active checks, made once per process, over "
+                                 "`[defaults.health]`.",
+                             .keys = kHealthKeys,
+                             .later = kLaterHealth};
+const Section kExpectSection{
+    .path = "upstreams.NAME.health.expect", .doc = "What a good answer is.", .keys = kExpectKeys};
+const Section kRetrySection{.path = "upstreams.NAME.retry",
+                            .doc = "What happens when a server cannot be reached.",
+                            .keys = kRetryKeys,
+                            .later = kLaterRetry};
+const Section kUpstreamTimeoutsSection{.path = "upstreams.NAME.timeouts",
+                                       .doc = "The server's side, over `[defaults.timeouts]`.",
+                                       .keys = kUpstreamTimeoutKeys,
+                                       .later = kLaterTimeouts};
+
+}  // namespace ringway::config

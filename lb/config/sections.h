@@ -1,0 +1,29 @@
+// lb/config/sections.h - the sections that make up the schema; each file of tables defines some.
+#pragma once
+
+#include "lb/config/schema.h"
+
+namespace ringway::config {
+
+extern const Section kListenerSection;
+extern const Section kListenerLimitsSection;
+extern const Section kListenerTimeoutsSection;
+extern const Section kRouteSection;
+extern const Section kMatchSection;
+extern const Section kRedirectSection;
+extern const Section kRespondSection;
+extern const Section kRejectSection;
+extern const Section kRewriteSection;
+extern const Section kRequestEditsSection;
+extern const Section kResponseEditsSection;
+extern const Section kRouteTimeoutsSection;
+extern const Section kUpstreamSection;
+extern const Section kBalanceSection;
+extern const Section kServerSection;
+extern const Section kPoolSection;
+extern const Section kHealthSection;
+extern const Section kExpectSection;
+extern const Section kRetrySection;
+extern const Section kUpstreamTimeoutsSection;
+
+}  // namespace ringway::config
