@@ -1,0 +1,73 @@
+// lb/admin/metrics_server.h - serves GET /metrics and GET /healthz over HTTP/1.1.
+//
+// Affinity:  the control thread's Io and Timers; all calls on that thread.
+// Ownership: owns its connections, not the listening descriptor. stop() it and run turns until
+//            live() is 0 before it dies.
+// Bounds:    kConnectionsMax connections (more are closed at once), one request head of
+//            kHeadBytesMax each, and one response each, made only after the one before was sent.
+//            A connection has kHeadMs for a request head, kSendMs for taking a response, and may be
+//            idle for kIdleMs.
+// Why:       a slow or stuck scraper must cost nothing but its own slot.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/slab.h"
+#include "core/io.h"
+#include "core/timers.h"
+
+namespace ringway {
+
+class MetricsSource {
+ public:
+  // All metrics in Prometheus' text format. Called once per GET /metrics.
+  virtual std::string metrics() = 0;
+
+ protected:
+  ~MetricsSource() = default;
+};
+
+class MetricsServer final : public AcceptOwner {
+ public:
+  static constexpr size_t kConnectionsMax = 64;
+  static constexpr uint32_t kHeadBytesMax = 8 * 1024;
+  static constexpr int64_t kHeadMs = 10'000;
+  static constexpr int64_t kSendMs = 30'000;
+  static constexpr int64_t kIdleMs = 120'000;  // longer than usual scrape intervals
+  static constexpr int64_t kDrainMs = 2'000;
+
+  // Starts accepting on `listen_fd`, which stays the caller's and open until stop(). All references
+  // must outlive the server.
+  MetricsServer(Io& io, Timers& timers, int listen_fd, MetricsSource& source);
+  ~MetricsServer();
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
+  // Stops accepting and closes every connection. Idempotent.
+  void stop();
+
+  // Connections that have not been closed yet.
+  [[nodiscard]] size_t live() const { return slab_.in_use(); }
+  // Connections closed because kConnectionsMax were open.
+  [[nodiscard]] uint64_t refused() const { return refused_; }
+
+  void on_accepted(int fd, const PeerAddress& peer) override;
+
+ private:
+  class Connection;
+
+  void forget(Connection& connection);
+
+  Io& io_;
+  Timers& timers_;
+  MetricsSource& source_;
+  int listen_fd_;  // -1 once stopped
+  uint64_t refused_ = 0;
+  Slab<Connection> slab_;
+  std::vector<Connection*> connections_;  // all of slab_'s
+};
+
+}  // namespace ringway
