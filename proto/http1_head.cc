@@ -283,7 +283,14 @@ Fault HeadParser::State::fault_of_llhttp(int code, uint32_t at, uint32_t end) co
       return {token ? HeadError::kUnknownMethod : HeadError::kBadStartLine, at};
     }
     case HPE_INVALID_URL: return {HeadError::kBadTarget, at};
-    case HPE_INVALID_VERSION:
+    case HPE_INVALID_VERSION: {
+      // Raised behind a version that llhttp does not know, or at a byte that continues none.
+      uint8_t minor;
+      const bool whole =
+          at >= start_at + 8 && check_version({base + at - 8, 8}, minor) == HeadError::kBadVersion;
+      const bool number = at < end && is_digit(base[at]);
+      return {whole || number ? HeadError::kBadVersion : HeadError::kBadStartLine, at};
+    }
     case HPE_PAUSED_H2_UPGRADE: return {HeadError::kBadVersion, at};
     case HPE_UNEXPECTED_CONTENT_LENGTH:
     case HPE_INVALID_CONTENT_LENGTH:

@@ -57,10 +57,10 @@ struct HeaderEdits {
 
 // Which of the client's address fields are written (X-Forwarded-For/-Proto/-Host, Forwarded).
 struct ForwardedInfo {
-  std::string_view client_ip;  // "1.2.3.4", "2001:db8::1" (no brackets), or "" to write neither
-  std::string_view scheme;     // "http" or "https"
-  std::string_view host;       // what the client asked for
-  bool trusted = false;        // the peer is a trusted proxy: append to its fields, else replace
+  std::string_view client_ip{};  // "1.2.3.4", "2001:db8::1" (no brackets), or "" to write neither
+  std::string_view scheme{};     // "http" or "https"
+  std::string_view host{};       // what the client asked for
+  bool trusted = false;          // the peer is a trusted proxy: append to its fields, else replace
   bool x_forwarded = true;
   bool forwarded = false;  // RFC 7239
 };
@@ -68,9 +68,9 @@ struct ForwardedInfo {
 struct RequestPlan {
   BodyKind body = BodyKind::kNone;  // kNone, kLength or kChunked
   uint64_t content_length = 0;
-  std::string_view path;  // replaces path and query when not empty; else the head's own are sent
-  std::string_view host;  // replaces Host when not empty; else the head's authority is sent
-  ForwardedInfo forwarded;
+  std::string_view path{};  // replaces path and query when not empty; else the head's own are sent
+  std::string_view host{};  // replaces Host when not empty; else the head's authority is sent
+  ForwardedInfo forwarded{};
   const HeaderEdits* edits = nullptr;
   bool upgrade = false;  // pass Upgrade and Connection: upgrade on
 };
@@ -98,9 +98,9 @@ struct ResponsePlan {
 // (with its length announced) if `head_only`. `extra` holds complete field lines, or is empty.
 struct OwnResponse {
   uint16_t status = 500;
-  std::string_view body;
+  std::string_view body{};
   std::string_view content_type = "text/plain; charset=utf-8";
-  std::string_view extra;
+  std::string_view extra{};
   bool keep_alive = false;
   bool head_only = false;
 };
