@@ -135,9 +135,8 @@ BodyReader::Step BodyReader::next_chunked(std::string_view in) {
         return {.kind = Kind::kPiece, .consumed = at + size, .piece = in.substr(at, size)};
       }
       case State::kTrailerLine: {
-        const size_t taken = take_trailer_bytes(in.substr(at));
+        at += take_trailer_bytes(in.substr(at));
         if (error_ != BodyError::kNone) return fail(error_, at);
-        at += taken;
         if (ended_) return {.kind = Kind::kEnd, .consumed = at, .piece = {}};
         break;
       }
@@ -220,9 +219,10 @@ BodyError BodyReader::begin_chunk() {
 size_t BodyReader::take_trailer_bytes(std::string_view in) {
   const size_t lf = in.find('\n');
   const size_t taken = lf == std::string_view::npos ? in.size() : lf + 1;
-  if (taken > limits_.trailer_bytes - trailer_bytes_) {
+  const uint32_t room = limits_.trailer_bytes - trailer_bytes_;
+  if (taken > room) {
     error_ = BodyError::kBadTrailer;
-    return 0;
+    return room;
   }
   trailer_bytes_ += static_cast<uint32_t>(taken);
   std::string_view line = in.substr(0, taken);

@@ -42,7 +42,8 @@ class BodyReader {
 
   // Takes the next step through `in`. Call again with the rest until kNeedMore (all consumed), kEnd
   // or kError. kEnd comes for kNone/kLength/kChunked, at once if the length is 0; asked again, the
-  // answer is kEnd again, with nothing consumed. `consumed` of kError leads to the offending byte.
+  // answer is kEnd again, with nothing consumed. `consumed` of kError leads to the offending byte,
+  // or behind the offending trailer line.
   [[nodiscard]] Step next(std::string_view in);
 
   // The peer ended the connection: true if that completes the body (kUntilClose, or already ended).
