@@ -78,11 +78,12 @@ class Checker {
 
   void check_upstream(const Upstream& upstream, const Node& node) {
     const Node* servers = node.find("servers");
-    if (upstream.servers.empty() && (servers == nullptr || servers->children.empty()) &&
-        (complete_ || node.find("extends") == nullptr)) {
-      const Node* extends = node.find("extends");
-      report_.error("E0223", extends != nullptr ? extends->span : node.defined_at(),
-                    "upstream \"" + upstream.name + "\" has no servers",
+    const Node* extends = node.find("extends");
+    // Broken servers and bases were reported by themselves.
+    const bool broken = servers != nullptr && !servers->children.empty();
+    const bool lost = extends != nullptr && !base_exists(*extends);
+    if (upstream.servers.empty() && !broken && !lost) {
+      report_.error("E0223", node.defined_at(), "upstream \"" + upstream.name + "\" has no servers",
                     "add servers = [{ address = \"10.0.0.1:8080\" }]");
     }
     check_servers(upstream, servers);
@@ -95,6 +96,11 @@ class Checker {
                std::string("`") + key + "` is for HTTP, but this upstream has protocol = \"tcp\"",
                "TCP sessions have `tunnel_idle`");
     }
+  }
+
+  bool base_exists(const Node& extends) const {
+    return std::any_of(draft_.config.upstreams.begin(), draft_.config.upstreams.end(),
+                       [&](const Upstream& upstream) { return upstream.name == extends.text; });
   }
 
   void check_servers(const Upstream& upstream, const Node* node) {
@@ -164,7 +170,7 @@ class Checker {
   void check_route(const Route& route, const Node& node) {
     check_protocols(route, node);
     const bool sends = node.find("upstream") != nullptr;
-    for (const char* key : {"rewrite", "request_headers", "timeouts"}) {
+    for (const char* key : {"rewrite", "request_headers", "response_headers", "timeouts"}) {
       if (sends || (route.action == Action::kUpstream)) break;
       conflict(node.find(key), std::string("`") + key +
                                    "` has no effect on a route without "
@@ -221,23 +227,16 @@ class Checker {
     }
     if (!tcp) return;
     for (const char* key : {"match", "redirect", "respond", "reject", "rewrite", "request_headers",
-                            "response_headers"}) {
+                            "response_headers", "timeouts"}) {
       const Node* http = node.find(key);
       if (http == nullptr) continue;
       report_.error("E0216", http->key_span,
-                    std::string("`") + key + "` is for HTTP, but this route carries TCP");
-    }
-    for (const char* key : {"response_headers", "server_idle"}) {
-      conflict(find(node, "timeouts", key),
-               std::string("`") + key + "` is for HTTP, but this route carries TCP");
+                    std::string("`") + key + "` is for HTTP, but this route carries TCP",
+                    std::string(key) == "timeouts" ? "set them in the upstream" : "");
     }
   }
 
   void check_binds() {
-    struct Seen {
-      const ServerAddress* address;
-      Span span;
-    };
     std::unordered_map<std::string, Span> seen;
     for (size_t i = 0; i < draft_.listeners.size(); ++i) {
       const Node* bind = draft_.listeners[i]->find("bind");

@@ -57,6 +57,7 @@ class Loader {
   // `file` is null for a text.
   bool merge(Node& document, const Loaded* file) {
     bool good = true;
+    if (root_.span.line == 0) root_.span = document.span;  // of the first file
     replace_references(report_, document);
     if (const Node* include = document.find("include"); include != nullptr) {
       good = follow(*include, file);

@@ -13,6 +13,8 @@ namespace ringway::config {
 namespace {
 
 constexpr size_t kBodyBytesMax = 16U << 10U;
+constexpr size_t kPathBytesMax = 4096;
+constexpr size_t kFieldBytesMax = 4096;
 constexpr int64_t kRegexMemory = 1 << 20;
 
 std::string lower(std::string_view text) {
@@ -42,7 +44,7 @@ bool refuse_expression(Reader& reader, const Node& node) {
 
 // An absolute path of ASCII without query, fragment, blanks or control bytes.
 bool valid_path(std::string_view text, bool query) {
-  if (!text.starts_with('/')) return false;
+  if (!text.starts_with('/') || text.size() > kPathBytesMax) return false;
   return std::all_of(text.begin(), text.end(), [query](char c) {
     return c > 0x20 && c < 0x7f && c != '#' && (query || c != '?');
   });
@@ -54,7 +56,7 @@ bool check_path(Reader& reader, const Key& key, const Node& node, bool query) {
   reader.report.error("E0311", node.span,
                       std::string("`") + key.name + "` must be an absolute path" +
                           (query ? "" : " without a query"),
-                      slash ? "blanks, `#` and other bytes are percent-encoded in a path"
+                      slash ? "at most 4096 bytes; blanks, `#` and other bytes are percent-encoded"
                             : "it must begin with `/`");
   return false;
 }
@@ -152,12 +154,18 @@ std::string edited_field(Reader& reader, std::string_view text, const Span& span
   return name;
 }
 
+constexpr const char* kBadValue =
+    "a field value has no line ends, no NUL, no blanks around it, and at most 4096 bytes";
+
+bool valid_value(std::string_view text) {
+  return text.size() <= kFieldBytesMax && http1::valid_field_value(text);
+}
+
 void edit(Reader& reader, const Node& node, std::vector<http1::HeaderEdits::NameValue>& out) {
   std::string name = edited_field(reader, node.key, node.key_span);
   if (refuse_expression(reader, node)) return;
-  if (!http1::valid_field_value(node.text)) {
-    reader.report.error("E0309", node.span,
-                        "a field value has no line ends, no NUL and no blanks around it");
+  if (!valid_value(node.text)) {
+    reader.report.error("E0309", node.span, kBadValue);
     return;
   }
   if (!name.empty()) out.push_back({std::move(name), node.text});
@@ -262,9 +270,8 @@ void header_match(Reader& reader, const Key& /*key*/, const Node& node, void* ob
   match.value = node.text;
   if (!http1::valid_field_name(match.name)) {
     reader.report.error("E0309", node.key_span, quoted(node.key) + " is no field name");
-  } else if (!http1::valid_field_value(match.value)) {
-    reader.report.error("E0309", node.span,
-                        "a field value has no line ends, no NUL and no blanks around it");
+  } else if (!valid_value(match.value)) {
+    reader.report.error("E0309", node.span, kBadValue);
   } else {
     member<&Match::headers>(object).push_back(std::move(match));
   }
@@ -315,7 +322,8 @@ void respond_body(Reader& reader, const Key& /*key*/, const Node& node, void* ob
 }
 
 void respond_content_type(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
-  if (node.text.find('/') == std::string::npos || !http1::valid_field_value(node.text)) {
+  if (node.text.find('/') == std::string::npos || node.text.size() > 256 ||
+      !http1::valid_field_value(node.text)) {
     reader.report.error("E0309", node.span, quoted(node.text) + " is no media type",
                         "such as \"text/html\"");
     return;

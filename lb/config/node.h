@@ -27,6 +27,7 @@ struct Node {
 
   Kind kind = Kind::kTable;
   bool boolean = false;
+  bool unresolved = false;  // a reference in it failed: reported, and not to be looked at
   int64_t integer = 0;
   std::string key;   // of a table's member
   std::string text;  // kString, references replaced

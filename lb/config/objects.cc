@@ -48,7 +48,9 @@ std::vector<const Node*> bases_of(Reader& reader, const Node& node) {
   const Node* at = &node;
   for (;;) {
     const Node* extends = at->find("extends");
-    if (extends == nullptr || extends->kind != Node::Kind::kString) return bases;
+    if (extends == nullptr || extends->kind != Node::Kind::kString || extends->unresolved) {
+      return bases;
+    }
     const Node* base = find_upstream(reader, extends->text);
     if (base == nullptr) {
       if (at == &node) report_no_base(reader, *extends);

@@ -1,4 +1,5 @@
 // lb/config/read.cc - reads a tree of nodes by the schema: unknown keys, types, units and ranges.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -38,31 +39,32 @@ std::string in_where(const std::string& where) {
   return where.empty() ? " at the top level" : " in " + where;
 }
 
-void report_unknown(Reader& reader, const Section& section, const Node& child,
-                    const std::string& where) {
+// Returns the key that was probably meant, or "".
+std::string report_unknown(Reader& reader, const Section& section, const Node& child,
+                           const std::string& where) {
   if (contains(section.later, child.key)) {
     reader.report.error("E0105", child.key_span,
                         "`" + child.key + "` is not supported yet" + in_where(where));
-    return;
+    return {};
   }
   const std::vector<std::string_view> names = names_of(section);
   const std::string_view near = closest(child.key, names);
   const Synonym* synonym = find_synonym(child.key, names);
   const bool here = synonym != nullptr && contains(names, synonym->ours);
   std::string meant(here ? synonym->ours : near);
-  std::string label = meant.empty() ? "" : "did you mean `" + meant + "`?";
-  Diagnostic& diagnostic =
-      reader.report.error("E0104", child.key_span,
-                          "unknown key `" + child.key + "`" + in_where(where), std::move(label));
+  const std::string label = meant.empty() ? "" : "did you mean `" + meant + "`?";
+  Diagnostic& diagnostic = reader.report.error(
+      "E0104", child.key_span, "unknown key `" + child.key + "`" + in_where(where), label);
   if (synonym != nullptr && (here || near.empty())) {
     diagnostic.notes.push_back(std::string(synonym->product) + "'s `" + std::string(synonym->word) +
                                "` is called `" + std::string(synonym->ours) + "` here");
-    if (here) return;
+    if (here) return meant;
   }
   const Section* elsewhere = find_elsewhere(section, child.key);
   if (elsewhere != nullptr) {
     diagnostic.notes.push_back("`" + child.key + "` belongs to [" + elsewhere->path + "]");
   }
+  return meant;
 }
 
 const char* wanted(const Key& key) {
@@ -232,6 +234,7 @@ void read_texts(Reader& reader, const Key& key, const Node& node, void* object) 
     return;
   }
   for (const Node& item : node.children) {
+    if (item.unresolved) continue;
     if (item.kind == Node::Kind::kString) {
       key.text(reader, key, item, object);
     } else {
@@ -251,6 +254,7 @@ void read_entries(Reader& reader, const Key& key, const Node& node, void* object
   }
   if (key.clear != nullptr) key.clear(object);
   for (const Node& entry : node.children) {
+    if (entry.unresolved) continue;
     const bool flag = key.flags && entry.kind == Node::Kind::kBoolean && entry.boolean;
     if (entry.kind == Node::Kind::kString || flag) {
       key.text(reader, key, entry, object);
@@ -306,6 +310,7 @@ bool is_word(const Key& key, const Node& node) {
 
 void read_key(Reader& reader, const Key& key, const Node& node, const std::string& where,
               void* object) {
+  if (node.unresolved) return;
   if (is_word(key, node)) {
     key.number(object, key.word_value);
     return;
@@ -353,14 +358,17 @@ void read_section(Reader& reader, const Section& section, const Node& node,
                   const std::string& where, void* object) {
   RW_CHECK(node.kind == Node::Kind::kTable);
   RW_CHECK(object != nullptr);
+  std::vector<std::string> meant;  // a misspelt key is not also a missing one
   for (const Node& child : node.children) {
-    if (!known(section, child.key)) report_unknown(reader, section, child, where);
+    if (!known(section, child.key)) {
+      meant.push_back(report_unknown(reader, section, child, where));
+    }
   }
   for (const Key& key : section.keys) {
     const Node* child = node.find(key.name);
     if (child != nullptr) {
       read_key(reader, key, *child, where, object);
-    } else if (key.required) {
+    } else if (key.required && std::find(meant.begin(), meant.end(), key.name) == meant.end()) {
       reader.report.error("E0106", node.defined_at(),
                           std::string("`") + key.name + "` is missing" + in_where(where),
                           std::string("add ") + key.name + " = " + key.example);

@@ -34,36 +34,44 @@ bool valid_variable(std::string_view name) {
   return true;
 }
 
-std::string read_variable(Report& report, const Span& span, std::string_view body) {
+// Both return false after reporting what is wrong.
+bool append_variable(Report& report, const Span& span, std::string_view body, std::string& out) {
   const size_t split = body.find(":-");
   const std::string name(body.substr(0, split));
   if (!valid_variable(name)) {
     report.error("E0312", span, "`" + name + "` is no name of an environment variable");
-    return {};
+    return false;
   }
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here ever changes the environment.
   const char* value = getenv(name.c_str());
-  if (value != nullptr && (*value != '\0' || split == std::string_view::npos)) return value;
-  if (split != std::string_view::npos) return std::string(body.substr(split + 2));
+  if (value != nullptr && (*value != '\0' || split == std::string_view::npos)) {
+    out += value;
+    return true;
+  }
+  if (split != std::string_view::npos) {
+    out += body.substr(split + 2);
+    return true;
+  }
   report.error("E0312", span, "environment variable `" + name + "` is not set",
                "write ${env:" + name + ":-default} if it may be absent");
-  return {};
+  return false;
 }
 
-std::string read_secret(Report& report, const Span& span, std::string_view body) {
+bool append_secret(Report& report, const Span& span, std::string_view body, std::string& out) {
   const std::string path(body);
   if (!path.starts_with('/')) {
     report.error("E0313", span, "${file:...} needs an absolute path");
-    return {};
+    return false;
   }
   std::string text;
   const int error = read_whole_file(path, kSecretBytesMax, text);
   if (error != 0) {
     report.error("E0313", span, "cannot read " + path + ": " + read_error_text(error));
-    return {};
+    return false;
   }
   if (text.ends_with('\n')) text.pop_back();  // what an editor or `echo` adds
-  return text;
+  out += text;
+  return true;
 }
 
 void replace_in(Report& report, Node& node) {
@@ -80,15 +88,17 @@ void replace_in(Report& report, Node& node) {
     const size_t close = text.find('}', at);
     const std::string_view whole = text.substr(at, close - at + (close != text.npos ? 1 : 0));
     const Span span = find_span(report, node, whole);
+    bool good = false;
     if (whole.starts_with("${env:") && whole.ends_with('}')) {
-      out += read_variable(report, span, whole.substr(6, whole.size() - 7));
+      good = append_variable(report, span, whole.substr(6, whole.size() - 7), out);
     } else if (whole.starts_with("${file:") && whole.ends_with('}')) {
-      out += read_secret(report, span, whole.substr(7, whole.size() - 8));
+      good = append_secret(report, span, whole.substr(7, whole.size() - 8), out);
     } else {
       report.error("E0312", span,
                    "a reference is ${env:NAME}, ${env:NAME:-default} or ${file:/path}",
                    "write $${ for a plain ${");
     }
+    if (!good) node.unresolved = true;
     done = at + whole.size();
   }
   if (done == 0) return;

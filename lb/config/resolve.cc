@@ -93,7 +93,7 @@ class RouteResolver {
   }
 
   void resolve_upstream(const Node& name) {
-    if (name.kind != Node::Kind::kString) return;
+    if (name.kind != Node::Kind::kString || name.unresolved) return;
     if (name.text.find('{') != std::string::npos) {
       reader_.report.error("E0105", name.span, "expressions in `{...}` are not supported yet");
       return;
@@ -127,6 +127,7 @@ class RouteResolver {
   }
 
   void add_listener(const Node& name) {
+    if (name.unresolved) return;
     const auto& listeners = reader_.draft.config.listeners;
     const int64_t index = index_of(listeners, name.text);
     if (index >= 0) {
