@@ -17,10 +17,27 @@
 #include <span>
 
 #include "core/address.h"
+#include "core/counters.h"
 
 namespace ringway {
 
 class Socket;
+
+// What an engine counts. Written by its thread, read by any.
+struct EngineCounters {
+  Counter turns;
+  Counter events;  // delivered by the kernel
+  Counter accepts;
+  Counter accept_pauses;  // EMFILE, ENFILE, ENOBUFS, ENOMEM
+  Counter sq_full;        // a full submission queue was submitted early
+  Counter submit_busy;    // the kernel took no submissions (EBUSY, EAGAIN); they were kept
+  Counter cq_overflows;   // turns in which the kernel held back completions
+  Counter stale_events;   // for a socket that was closed meanwhile
+  Counter wakes;          // by other threads
+  Counter spins;          // waits that began by spinning
+  Counter spin_us;        // spent so
+  Counter sleeps;         // waits that gave up the core
+};
 
 // Receives the events of one Socket. Called from Io::run_once() only, never from inside a call
 // that the owner itself makes on the Io.
@@ -83,6 +100,7 @@ class Socket {
   uint8_t armed_ = 0;        // kernel operations in flight, a bit per kind
   bool receiving_ = false;   // the owner wants bytes
   bool readable_ = false;    // an edge came that no read has used up yet
+  bool hangup_ = false;      // the peer's end or an error waits behind the bytes
   bool ended_ = false;       // on_receive_end() was delivered
   bool connecting_ = false;  // connect() has not ended yet
   bool closing_ = false;     // close() was called
@@ -96,6 +114,9 @@ class Io {
 
   // Which engine this is: "io_uring" or "epoll".
   [[nodiscard]] virtual const char* name() const = 0;
+
+  // Any thread, while the Io lives.
+  [[nodiscard]] virtual const EngineCounters& counters() const = 0;
 
   // The loop's clock: microseconds, monotonic, read once when a turn wakes up. Virtual time under
   // the simulator; nothing above core reads another clock.
@@ -141,6 +162,9 @@ class Io {
 
   // Ends the socket. Idempotent. on_closed() follows in a later turn, and nothing else does.
   virtual void close(Socket& socket) = 0;
+
+  // The same with a reset (RST) instead of a FIN, which tells the peer that the stream was cut.
+  virtual void abort(Socket& socket) = 0;
 
   // One turn: waits up to `timeout_ms` (-1: for ever) for events and delivers them.
   virtual void run_once(int timeout_ms) = 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,13 @@ namespace {
 
 constexpr uint8_t kArmedIn = 1;
 constexpr uint8_t kArmedOut = 2;
+constexpr uint32_t kGenerationMask = 0xffffff;
+
+int64_t clock_us() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+}
 
 }  // namespace
 
@@ -24,9 +32,11 @@ Socket::~Socket() {
   RW_CHECK(fd_ < 0);
 }
 
-SocketIo::SocketIo()
-    : scratch_(std::make_unique<std::byte[]>(kScratchBytes)),
-      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+SocketIo::SocketIo(uint32_t spin_us)
+    : scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)),
+      batch_(std::make_unique<Batch>()),
+      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      spin_(spin_us) {
   RW_CHECK(wake_fd_ >= 0);
   refresh_clock();
 }
@@ -39,20 +49,34 @@ SocketIo::~SocketIo() {
 }
 
 void SocketIo::listen(int fd, AcceptOwner& owner) {
-  listeners_.push_back({.fd = fd, .owner = &owner, .armed = true});
-  const auto index = static_cast<uint32_t>(listeners_.size() - 1);
-  arm({Kind::kListen, index, 0}, fd);
+  auto free = std::find_if(listeners_.begin(), listeners_.end(),
+                           [](const Listener& listener) { return !listener.in_use; });
+  if (free == listeners_.end()) free = listeners_.emplace(listeners_.end());
+  free->fd = fd;
+  free->owner = &owner;
+  free->armed = free->in_use = true;
+  free->resume_at_ms = 0;
+  const auto slot = static_cast<uint32_t>(free - listeners_.begin());
+  arm({Kind::kListen, slot, free->generation}, fd);
 }
 
 void SocketIo::unlisten(int fd) {
   for (uint32_t i = 0; i < listeners_.size(); ++i) {
-    Listener& listener = listeners_[i];
-    if (listener.fd != fd || listener.stopped) continue;
-    accept_all(listener);
-    listener.stopped = true;
+    if (listeners_[i].fd != fd || listeners_[i].owner == nullptr) continue;
+    accept_all(listeners_[i]);
+    Listener& listener = listeners_[i];  // Accepting may have added listeners.
+    listener.owner = nullptr;
     listener.resume_at_ms = 0;
-    if (listener.armed && cancel({Kind::kListen, i, 0}, fd)) listener.armed = false;
+    if (listener.armed && cancel({Kind::kListen, i, listener.generation}, fd)) {
+      listener.armed = false;
+    }
+    listener.fd = -1;
+    // Events of the cancelled poll may still come: they find another generation.
+    listener.generation = (listener.generation + 1) & kGenerationMask;
+    listener.armed = listener.in_use = false;
+    return;
   }
+  RW_CHECK(false);
 }
 
 void SocketIo::discard(int fd) {
@@ -71,9 +95,7 @@ void SocketIo::wake() {
 }
 
 void SocketIo::refresh_clock() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  now_us_ = now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+  now_us_ = clock_us();
 }
 
 void SocketIo::attach(Socket& socket, int fd) {
@@ -88,7 +110,7 @@ void SocketIo::attach(Socket& socket, int fd) {
   table_[socket.slot_].socket = &socket;
   socket.fd_ = fd;
   socket.armed_ = 0;
-  socket.receiving_ = socket.readable_ = socket.ended_ = false;
+  socket.receiving_ = socket.readable_ = socket.hangup_ = socket.ended_ = false;
   socket.connecting_ = socket.closing_ = socket.queued_ = false;
 }
 
@@ -162,10 +184,22 @@ void SocketIo::shutdown_send(Socket& socket) {
 
 void SocketIo::close(Socket& socket) {
   if (!socket.open() || socket.closing_) return;
+  // Without shutdown(2) an armed poll keeps the file alive and the peer sees no FIN.
+  if (socket.armed_ != 0) ::shutdown(socket.fd_, SHUT_RDWR);
+  start_closing(socket);
+}
+
+void SocketIo::abort(Socket& socket) {
+  if (!socket.open() || socket.closing_) return;
+  // No shutdown(2), which would send a FIN first; close(2) sends the reset once the polls are gone.
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  setsockopt(socket.fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  start_closing(socket);
+}
+
+void SocketIo::start_closing(Socket& socket) {
   socket.closing_ = true;
   socket.receiving_ = false;
-  // Without shutdown(2) an armed poll keeps the file alive and the peer sees no FIN.
-  ::shutdown(socket.fd_, SHUT_RDWR);
   if ((socket.armed_ & kArmedIn) != 0 && cancel(tag_of(socket, Kind::kIn), socket.fd_)) {
     socket.armed_ &= static_cast<uint8_t>(~kArmedIn);
   }
@@ -183,9 +217,10 @@ void SocketIo::flush_graveyard() {
   while (!graveyard_.empty()) {
     Socket& socket = *graveyard_.back();
     graveyard_.pop_back();
-    if (socket.queued_) std::erase(ready_, &socket);
-    ++table_[socket.slot_].generation;
-    table_[socket.slot_].socket = nullptr;
+    if (socket.queued_) *std::find(ready_.begin(), ready_.end(), &socket) = nullptr;
+    Entry& entry = table_[socket.slot_];
+    entry.generation = (entry.generation + 1) & kGenerationMask;
+    entry.socket = nullptr;
     free_slots_.push_back(socket.slot_);
     ::close(socket.fd_);
     socket.fd_ = -1;
@@ -193,43 +228,51 @@ void SocketIo::flush_graveyard() {
   }
 }
 
-void SocketIo::on_ready(Tag tag, int error, bool last) {
-  if (tag.kind == Kind::kWake) {
-    uint64_t count = 0;
-    [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof count);
-    if (last) arm(tag, wake_fd_);
-    wake_owner_->on_wake();
-    return;
+void SocketIo::on_wake_event(const Event& event) {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof count);
+  if (event.last) arm(event.tag, wake_fd_);
+  counters_.wakes.add();
+  wake_owner_->on_wake();
+}
+
+void SocketIo::on_listen_event(const Event& event) {
+  Listener& listener = listeners_[event.tag.slot];
+  if (listener.generation != event.tag.generation || listener.owner == nullptr) {
+    return counters_.stale_events.add();
   }
-  if (tag.kind == Kind::kListen) {
-    Listener& listener = listeners_[tag.slot];
-    if (last) listener.armed = false;
-    if (listener.stopped) return;
-    accept_all(listener);
-    if (!listener.armed && listener.resume_at_ms == 0) listener.resume_at_ms = 1;
-    return;
+  if (event.last) listener.armed = false;
+  if (event.last && listener.resume_at_ms == 0) listener.resume_at_ms = 1;
+  accept_all(listener);
+}
+
+void SocketIo::on_event(const Event& event) {
+  if (event.tag.kind == Kind::kWake) return on_wake_event(event);
+  if (event.tag.kind == Kind::kListen) return on_listen_event(event);
+  const Entry& entry = table_[event.tag.slot];
+  Socket* socket = entry.socket;
+  // Slots are released only when nothing is armed, so this is an event behind a last one.
+  if (socket == nullptr || entry.generation != event.tag.generation) {
+    return counters_.stale_events.add();
   }
-  Socket* socket = table_[tag.slot].socket;
-  RW_CHECK(socket != nullptr);
-  RW_CHECK((table_[tag.slot].generation ^ tag.generation) % (1U << 24) == 0);
-  const bool in = tag.kind == Kind::kIn;
-  if (last) socket->armed_ &= static_cast<uint8_t>(~(in ? kArmedIn : kArmedOut));
+  const bool in = event.tag.kind == Kind::kIn;
+  const uint8_t bit = in ? kArmedIn : kArmedOut;
+  // Cancelled by an owner earlier in this batch, with nothing more to wait for.
+  if ((socket->armed_ & bit) == 0) return counters_.stale_events.add();
+  if (event.last) socket->armed_ &= static_cast<uint8_t>(~bit);
   if (socket->closing_) {
-    if (last) release_if_quiet(*socket);
+    if (event.last) release_if_quiet(*socket);
     return;
   }
   if (!in) {
-    if (socket->connecting_) {
-      finish_connect(*socket);
-    } else {
-      socket->owner_.on_writable(*socket);
-    }
-    return;
+    if (socket->connecting_) return finish_connect(*socket);
+    return socket->owner_.on_writable(*socket);
   }
   // A multishot poll may end by itself (a full completion queue): armed again, nothing is lost.
-  if (last && error == 0) arm_once(*socket, Kind::kIn);
+  if (event.last) arm_once(*socket, Kind::kIn);
   socket->readable_ = true;
-  if (socket->receiving_) read(*socket);
+  if (event.last || (event.mask & (POLLRDHUP | POLLHUP | POLLERR)) != 0) socket->hangup_ = true;
+  if (socket->receiving_ && !socket->queued_) read(*socket);
 }
 
 void SocketIo::finish_connect(Socket& socket) {
@@ -246,8 +289,13 @@ void SocketIo::read(Socket& socket) {
     if (!socket.receiving_ || socket.ended_ || socket.closing_) return;
     const ssize_t got = recv(socket.fd_, scratch_.get(), kScratchBytes, MSG_DONTWAIT);
     if (got > 0) {
-      // A short read does not clear the latch: a FIN behind it may have shared the same edge.
+      // A short read has drained the socket, and what comes later makes a new edge. Only an end
+      // that shared this edge would make none: its bit was in the event, so then read on to find
+      // it.
+      const bool drained = static_cast<size_t>(got) < kScratchBytes && !socket.hangup_;
+      if (drained) socket.readable_ = false;
       socket.owner_.on_receive(socket, {scratch_.get(), static_cast<size_t>(got)});
+      if (drained) return;
       continue;
     }
     if (got == 0) return end_receive(socket, 0);
@@ -267,7 +315,9 @@ void SocketIo::end_receive(Socket& socket, int error) {
 
 void SocketIo::run_ready_list() {
   running_.swap(ready_);
-  for (Socket* socket : running_) {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Socket* socket = running_[i];
+    if (socket == nullptr) continue;
     socket->queued_ = false;
     if (socket->open() && !socket->closing_ && socket->readable_) read(*socket);
   }
@@ -276,24 +326,31 @@ void SocketIo::run_ready_list() {
 
 void SocketIo::accept_all(Listener& listener) {
   constexpr int kAcceptsPerTurn = 64;
+  const int fd = listener.fd;
+  AcceptOwner& owner = *listener.owner;
+  const auto slot = static_cast<size_t>(&listener - listeners_.data());
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
     sockaddr_storage peer;
     socklen_t length = sizeof peer;
     auto* address = reinterpret_cast<sockaddr*>(&peer);
-    const int fd = accept4(listener.fd, address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-      listener.owner->on_accepted(fd, PeerAddress::from(*address));
+    address->sa_family = AF_UNSPEC;  // A unix client without a name leaves it untouched.
+    const int accepted = accept4(fd, address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (accepted >= 0) {
+      counters_.accepts.add();
+      owner.on_accepted(accepted, PeerAddress::from(*address));
+      if (listeners_[slot].owner != &owner) return;  // It stopped listening meanwhile.
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno != EAGAIN) {
       // Out of descriptors or memory: trying again at once would fail again and burn the core.
-      ++accept_pauses_;
-      listener.resume_at_ms = now_us_ / 1000 + kAcceptPauseMs;
+      counters_.accept_pauses.add();
+      listeners_[slot].resume_at_ms = now_us_ / 1000 + kAcceptPauseMs;
     }
     return;
   }
-  listener.resume_at_ms = 1;  // More may wait: the edge is used up, so look again next turn.
+  listeners_[slot].resume_at_ms =
+      1;  // More may wait: the edge is used up, so look again next turn.
 }
 
 void SocketIo::resume_listeners(int64_t now_ms) {
@@ -303,25 +360,63 @@ void SocketIo::resume_listeners(int64_t now_ms) {
     listener.resume_at_ms = 0;
     if (!listener.armed) {
       listener.armed = true;
-      arm({Kind::kListen, i, 0}, listener.fd);
+      arm({Kind::kListen, i, listener.generation}, listener.fd);
     }
     accept_all(listener);
   }
 }
 
-void SocketIo::run_once(int timeout_ms) {
-  run_ready_list();
-  flush_graveyard();
-  refresh_clock();
-  const int64_t now_ms = now_us_ / 1000;
-  resume_listeners(now_ms);
-  if (!ready_.empty() || !graveyard_.empty()) timeout_ms = 0;
+int SocketIo::bound_timeout(int timeout_ms) const {
+  if (!ready_.empty() || !graveyard_.empty()) return 0;
   for (const Listener& listener : listeners_) {
     if (listener.resume_at_ms == 0) continue;
-    const int pause = static_cast<int>(std::max<int64_t>(listener.resume_at_ms - now_ms, 0));
-    timeout_ms = timeout_ms < 0 ? pause : std::min(timeout_ms, pause);
+    const int64_t pause = std::max<int64_t>(listener.resume_at_ms - now_us_ / 1000, 0);
+    timeout_ms = timeout_ms < 0 ? static_cast<int>(pause)
+                                : static_cast<int>(std::min<int64_t>(timeout_ms, pause));
   }
-  wait(timeout_ms);
+  return timeout_ms;
+}
+
+// Spins for a while where that pays, then sleeps.
+size_t SocketIo::wait(int timeout_ms, Batch& batch) {
+  const int64_t start_us = now_us_;
+  const int64_t budget_us = timeout_ms == 0 ? 0 : spin_.budget_us(start_us);
+  if (budget_us == 0) {
+    if (timeout_ms != 0) counters_.sleeps.add();
+    const size_t count = collect(timeout_ms, batch);
+    refresh_clock();
+    if (timeout_ms != 0) spin_.learn(now_us_ - start_us, 0);
+    return count;
+  }
+  counters_.spins.add();
+  submit();
+  bool found = poll_now();
+  while (!found && now_us_ - start_us < budget_us) {
+    refresh_clock();
+    found = poll_now();
+  }
+  const int64_t spun_us = now_us_ - start_us;
+  counters_.spin_us.add(static_cast<uint64_t>(spun_us));
+  if (!found) counters_.sleeps.add();
+  const size_t count = collect(found ? 0 : timeout_ms, batch);
+  refresh_clock();
+  spin_.learn(now_us_ - start_us, spun_us);
+  return count;
+}
+
+void SocketIo::run_once(int timeout_ms) {
+  counters_.turns.add();
+  refresh_clock();
+  run_ready_list();
+  flush_graveyard();
+  resume_listeners(now_us_ / 1000);
+  size_t count = wait(bound_timeout(timeout_ms), *batch_);
+  for (int i = 0; i < kBatches; ++i) {
+    counters_.events.add(count);
+    for (size_t at = 0; at < count; ++at) on_event((*batch_)[at]);
+    if (count < kBatchEvents) break;
+    count = collect(0, *batch_);
+  }
   flush_graveyard();
 }
 

@@ -2,24 +2,29 @@
 // readiness.
 //
 // Affinity:  one thread. Ownership: see core/io.h; the table keeps a pointer to each open Socket.
-// Bounds:    per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn.
+// Bounds:    per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn;
+//            a turn takes at most kBatches times kBatchEvents events.
 // Why:       both engines only say "readable" and "writable"; recv(2) into one hot scratch buffer
 // and
 //            direct send(2) were measured fastest, so an idle connection holds no buffer at all.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
 #include "core/io.h"
+#include "core/spin.h"
 
 namespace ringway {
 
 class SocketIo : public Io {
  public:
-  SocketIo();
+  // `spin_us`: how long at most to spin before sleeping; 0 is off.
+  explicit SocketIo(uint32_t spin_us);
   ~SocketIo() override;
 
+  const EngineCounters& counters() const override { return counters_; }
   int64_t now_us() const override { return now_us_; }
   void listen(int fd, AcceptOwner& owner) override;
   void unlisten(int fd) override;
@@ -33,10 +38,8 @@ class SocketIo : public Io {
   void want_writable(Socket& socket) override;
   void shutdown_send(Socket& socket) override;
   void close(Socket& socket) override;
+  void abort(Socket& socket) override;
   void run_once(int timeout_ms) override;
-
-  // Times accepting was paused because descriptors or memory ran out (EMFILE, ENFILE, ENOBUFS).
-  [[nodiscard]] uint64_t accept_pauses() const { return accept_pauses_; }
 
  protected:
   enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4 };
@@ -45,21 +48,42 @@ class SocketIo : public Io {
   struct Tag {
     Kind kind;
     uint32_t slot;
-    uint32_t generation;
+    uint32_t generation;  // 24 bits
   };
+  struct Event {
+    Tag tag;
+    uint32_t mask;  // poll(2) bits; 0 if the operation failed
+    bool last;      // the operation has ended with it
+  };
+  static constexpr size_t kBatchEvents = 256;
+  using Batch = std::array<Event, kBatchEvents>;
 
-  // Asks the kernel to report readiness: kIn and kListen until cancelled, kOut once.
+  static constexpr uint64_t pack(Tag tag) {
+    return static_cast<uint64_t>(tag.kind) << 56 |
+           static_cast<uint64_t>(tag.generation & 0xffffff) << 32 | tag.slot;
+  }
+  static constexpr Tag unpack(uint64_t user) {
+    return {static_cast<Kind>(user >> 56), static_cast<uint32_t>(user),
+            static_cast<uint32_t>(user >> 32) & 0xffffff};
+  }
+
+  // Asks the kernel to report readiness: kIn, kListen and kWake until cancelled, kOut once.
   virtual void arm(Tag tag, int fd) = 0;
   // Ends an operation. Returns true if it has ended already, false if a last event will come.
   virtual bool cancel(Tag tag, int fd) = 0;
-  // Waits for events and passes each to on_ready().
-  virtual void wait(int timeout_ms) = 0;
+  // Gives what was asked for to the kernel, so that poll_now() can see its events.
+  virtual void submit() = 0;
+  // Without a system call where possible: could collect() return something at once?
+  virtual bool poll_now() = 0;
+  // Waits up to `timeout_ms` (-1: for ever) and fills `batch`. Returns the number of events; a full
+  // batch means that more may be ready.
+  virtual size_t collect(int timeout_ms, Batch& batch) = 0;
 
-  // An event of the kernel. `last`: the operation has ended with it. `error` is a positive errno.
-  void on_ready(Tag tag, int error, bool last);
+  EngineCounters counters_;
 
  private:
   static constexpr int kReadsPerTurn = 4;
+  static constexpr int kBatches = 8;
   static constexpr size_t kScratchBytes = 64 * 1024;
   static constexpr int kAcceptPauseMs = 50;
 
@@ -69,9 +93,10 @@ class SocketIo : public Io {
   };
   struct Listener {
     int fd = -1;
-    AcceptOwner* owner = nullptr;
+    AcceptOwner* owner = nullptr;  // null: stopped
+    uint32_t generation = 0;
     bool armed = false;
-    bool stopped = false;
+    bool in_use = false;
     int64_t resume_at_ms = 0;  // 0: not paused
   };
 
@@ -80,27 +105,33 @@ class SocketIo : public Io {
   Tag tag_of(const Socket& socket, Kind kind) const;
   void enqueue(Socket& socket);
   void run_ready_list();
+  void on_event(const Event& event);
+  void on_listen_event(const Event& event);
+  void on_wake_event(const Event& event);
   void read(Socket& socket);
   void end_receive(Socket& socket, int error);
   void finish_connect(Socket& socket);
+  void start_closing(Socket& socket);
   void release_if_quiet(Socket& socket);
   void flush_graveyard();
   void accept_all(Listener& listener);
   void resume_listeners(int64_t now_ms);
-
+  int bound_timeout(int timeout_ms) const;
+  size_t wait(int timeout_ms, Batch& batch);
   void refresh_clock();
 
   std::unique_ptr<std::byte[]> scratch_;
+  std::unique_ptr<Batch> batch_;
   int64_t now_us_ = 0;
   int wake_fd_ = -1;
   WakeOwner* wake_owner_ = nullptr;
+  Spin spin_;
   std::vector<Entry> table_;
   std::vector<uint32_t> free_slots_;
-  std::vector<Socket*> ready_;
+  std::vector<Socket*> ready_;  // null: closed since
   std::vector<Socket*> running_;
   std::vector<Socket*> graveyard_;
   std::vector<Listener> listeners_;
-  uint64_t accept_pauses_ = 0;
 };
 
 }  // namespace ringway

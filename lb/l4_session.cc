@@ -2,150 +2,273 @@
 #include "lb/l4_session.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "core/base/check.h"
+#include "core/base/hash.h"
+#include "lb/worker.h"
 
 namespace ringway {
 
-// One client and its server. Each side's `waiting` holds what is still to be written TO that side.
-class L4Session final : public SocketOwner {
- public:
-  explicit L4Session(L4Listener& listener) : listener_(listener), client_(*this), server_(*this) {}
+L4Session::L4Session(Worker& worker, ShardListener& listener, const PeerAddress& peer)
+    : worker_(worker),
+      listener_(listener),
+      client_(*this, worker.stream_env()),
+      timer_(*this),
+      start_us_(worker.now_us()),
+      peer_(peer) {}
 
-  void start(int client_fd) {
-    listener_.io_.adopt(client_.socket, client_fd);
-    connect_next();
-  }
-  // Ends both sockets. The session is freed by the later of the two on_closed().
-  void close() {
-    closing_ = true;
-    listener_.io_.close(client_.socket);
-    listener_.io_.close(server_.socket);
-  }
+L4Session::~L4Session() {
+  RW_CHECK(conn_ == nullptr && server_ == nullptr && upstream_ == nullptr);
+}
 
-  void on_connected(Socket& /*socket*/, int error) override {
-    if (error != 0) {
-      listener_.io_.close(server_.socket);  // on_closed() goes on with the next server.
+void L4Session::start(int fd) {
+  client_.adopt(fd);
+  // Read from the start, so that a client that leaves during the connect is noticed.
+  client_.set_receiving(true);
+  const config::Route* route = worker_.tcp_route(listener_.index());
+  if (route == nullptr) return end(EndedBy::kProxy, "no route", false);
+  upstream_ = &worker_.upstream(route->upstream);
+  ++upstream_->users;
+  upstream_->stats().requests.add();
+  upstream_->stats().active.add();
+  connect_next();
+}
+
+void L4Session::connect_next() {
+  while (!closing_) {
+    if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
+    tried_epoch_ = upstream_->epoch();
+    if (attempts_ > upstream_->config().retry.attempts + upstream_->servers().size()) {
+      return end(EndedBy::kServer, "no server could be connected to", false);
+    }
+    uint64_t hash = 0;
+    if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
+      const auto ip = peer_.ip_bytes();
+      hash = hash_bytes({reinterpret_cast<const char*>(ip.data()), ip.size()});
+    }
+    server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));
+    if (server_ == nullptr) {
+      upstream_->stats().no_server.add();
+      return end(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy, "no server is available",
+                 false);
+    }
+    if (attempts_++ > 0) upstream_->stats().retries.add();
+    const ServerSlot::Taken taken = server_->slot.take(*this, true);
+    if (taken.conn != nullptr) {
+      conn_ = taken.conn;
       return;
     }
-    connected_ = true;
-    listener_.io_.set_receiving(client_.socket, true);
-    listener_.io_.set_receiving(server_.socket, true);
+    if (wait_for_descriptors(taken.error)) return;
+    release_server();
   }
-
-  void on_receive(Socket& socket, std::span<const std::byte> bytes) override {
-    Side& to = peer_of(socket);
-    listener_.counters_.bytes += bytes.size();
-    size_t sent = 0;
-    if (to.waiting.empty()) {
-      const iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
-      const ssize_t result = listener_.io_.send(to.socket, {&piece, 1});
-      if (result < 0) return close();
-      sent = static_cast<size_t>(result);
-    }
-    if (sent == bytes.size()) return;
-    to.waiting.insert(to.waiting.end(), bytes.begin() + static_cast<ptrdiff_t>(sent), bytes.end());
-    listener_.io_.set_receiving(socket, false);  // Back-pressure: the sender's window fills.
-    listener_.io_.want_writable(to.socket);
-  }
-
-  void on_receive_end(Socket& socket, int error) override {
-    if (error != 0) return close();
-    Side& to = peer_of(socket);
-    to.fin_after = true;
-    if (to.waiting.empty()) send_fin(to);
-  }
-
-  void on_writable(Socket& socket) override {
-    Side& to = side_of(socket);
-    const iovec piece{to.waiting.data(), to.waiting.size()};
-    const ssize_t sent = listener_.io_.send(to.socket, {&piece, 1});
-    if (sent < 0) return close();
-    to.waiting.erase(to.waiting.begin(), to.waiting.begin() + sent);
-    if (!to.waiting.empty()) return listener_.io_.want_writable(to.socket);
-    to.waiting.shrink_to_fit();
-    if (to.fin_after) return send_fin(to);
-    listener_.io_.set_receiving(peer_of(socket).socket, true);
-  }
-
-  void on_closed(Socket& socket) override {
-    if (&socket == &server_.socket && !connected_ && client_.socket.open() && !closing_) {
-      return connect_next();
-    }
-    finish_if_closed();
-  }
-
- private:
-  struct Side {
-    explicit Side(SocketOwner& owner) : socket(owner) {}
-    Socket socket;
-    std::vector<std::byte> waiting;
-    bool fin_after = false;
-    bool fin_sent = false;
-  };
-
-  Side& side_of(Socket& socket) { return &socket == &client_.socket ? client_ : server_; }
-  Side& peer_of(Socket& socket) { return &socket == &client_.socket ? server_ : client_; }
-
-  void connect_next() {
-    while (tried_ < listener_.servers_.size()) {
-      ++tried_;
-      const ServerAddress& server =
-          listener_.servers_[listener_.next_server_++ % listener_.servers_.size()];
-      const auto* address = reinterpret_cast<const sockaddr*>(&server.storage);
-      if (listener_.io_.connect(server_.socket, address, server.length) == 0) return;
-    }
-    ++listener_.counters_.refused;
-    closing_ = true;
-    listener_.io_.close(client_.socket);
-  }
-
-  void send_fin(Side& to) {
-    to.fin_sent = true;
-    listener_.io_.shutdown_send(to.socket);
-    if (client_.fin_sent && server_.fin_sent) close();
-  }
-
-  void finish_if_closed() {
-    if (client_.socket.open() || server_.socket.open()) return;
-    listener_.sessions_.erase(this);  // Frees *this.
-  }
-
-  L4Listener& listener_;
-  Side client_;
-  Side server_;
-  size_t tried_ = 0;
-  bool connected_ = false;
-  bool closing_ = false;
-};
-
-L4Listener::L4Listener(Io& io, int fd, std::vector<ServerAddress> servers)
-    : io_(io), servers_(std::move(servers)) {
-  RW_CHECK(!servers_.empty());
-  io_.listen(fd, *this);
 }
 
-L4Listener::~L4Listener() {
-  RW_CHECK(sessions_.empty());
+// Out of descriptors or memory: no server's fault, and soon over, since accepting pauses too. True:
+// the same is tried again in a moment, within the connect timeout.
+bool L4Session::wait_for_descriptors(int error) {
+  if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM) return false;
+  const int64_t waited_ms = (worker_.now_us() - start_us_) / 1000;
+  if (waited_ms >= upstream_->config().timeouts.connect) return false;
+  upstream_->release(*server_);
+  server_ = nullptr;
+  --attempts_;
+  worker_.timers().set(timer_, worker_.now_ms() + kRetryMs);
+  return true;
 }
 
-void L4Listener::on_accepted(int fd, const PeerAddress& /*peer*/) {
-  ++counters_.accepted;
-  auto session = std::make_unique<L4Session>(*this);
-  L4Session& started = *session;
-  sessions_.emplace(&started, std::move(session));
-  started.start(fd);
+// Gives up the server that was just tried.
+void L4Session::release_server() {
+  if (tried_count_ < tried_.size()) tried_[tried_count_++] = server_->index;
+  conn_ = nullptr;
+  upstream_->release(*server_);
+  server_ = nullptr;
 }
 
-void L4Listener::close_all() {
-  std::vector<L4Session*> all;
-  for (const auto& [session, owned] : sessions_) all.push_back(session);
-  for (L4Session* session : all) session->close();
+void L4Session::on_server_connected(int error) {
+  if (error != 0) {
+    release_server();
+    return connect_next();
+  }
+  connected_us_ = worker_.now_us();
+  connected_ = true;
+  touch();
+  send_early();
+}
+
+void L4Session::send_early() {
+  if (!early_.empty()) {
+    const std::string_view bytes = early_.view();
+    const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+    server_->stats().bytes_sent.add(bytes.size());
+    if (!conn_->write({&piece, 1})) return server_takes_no_more();
+    early_.clear(worker_.chunks());
+  }
+  if (client_ended_) return conn_->shutdown_send();
+  client_.set_receiving(!conn_->above_high_water());
+}
+
+// It may still have something to say; its end tells (on_server_end).
+void L4Session::server_takes_no_more() {
+  send_broken_ = true;
+  early_.clear(worker_.chunks());
+  client_.set_receiving(false);
+  if (!server_ended_) return;
+  client_ended_ = true;
+  finish_if_both_ended();
+}
+
+// Something moved: the session is not idle.
+void L4Session::touch() {
+  const config::Timeouts& timeouts = upstream_->config().timeouts;
+  const int64_t ms = client_ended_ || server_ended_ ? timeouts.half_closed : timeouts.tunnel_idle;
+  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+}
+
+void L4Session::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
+  bytes_in_ += bytes.size();
+  listener_.stats().bytes_received.add(bytes.size());
+  if (!connected_) {
+    const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    if (!early_.append(worker_.chunks(), text, SIZE_MAX)) {
+      return end(EndedBy::kProxy, "out of buffers", true);
+    }
+    if (early_.size() >= Stream::kLowWaterBytes) client_.set_receiving(false);
+    return;
+  }
+  server_->stats().bytes_sent.add(bytes.size());
+  touch();
+  const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+  if (!conn_->write({&piece, 1})) return server_takes_no_more();
+  if (conn_->above_high_water()) client_.set_receiving(false);
+}
+
+void L4Session::on_server_drained() {
+  touch();
+  if (!client_ended_ && !send_broken_) client_.set_receiving(true);
+  finish_if_both_ended();
+}
+
+void L4Session::on_receive_end(Socket& /*socket*/, int error) {
+  client_ended_ = true;
+  if (error != 0) return end(EndedBy::kClient, "the client reset", true);
+  if (!connected_) {
+    // With bytes it may have said all that it has to say; without, it is gone.
+    if (early_.empty()) end(EndedBy::kClient, "the client closed", false);
+    return;
+  }
+  if (!send_broken_) conn_->shutdown_send();
+  touch();
+  finish_if_both_ended();
+}
+
+void L4Session::on_server_bytes(std::span<const std::byte> bytes) {
+  bytes_out_ += bytes.size();
+  listener_.stats().bytes_sent.add(bytes.size());
+  touch();
+  const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+  if (!client_.write({&piece, 1})) return end(EndedBy::kClient, "the client is gone", true);
+  if (client_.above_high_water()) conn_->set_receiving(false);
+}
+
+void L4Session::on_writable(Socket& /*socket*/) {
+  if (closing_) return;
+  if (!client_.flush()) return end(EndedBy::kClient, "the client is gone", true);
+  touch();
+  if (client_.queued() <= Stream::kLowWaterBytes && conn_ != nullptr && !server_ended_) {
+    conn_->set_receiving(true);
+  }
+  finish_if_both_ended();
+}
+
+void L4Session::on_server_end(int error) {
+  server_ended_ = true;
+  if (error != 0) return end(EndedBy::kServer, "the server reset", true);
+  if (send_broken_) client_ended_ = true;
+  client_.shutdown_send();
+  touch();
+  finish_if_both_ended();
+}
+
+void L4Session::finish_if_both_ended() {
+  if (!client_ended_ || !server_ended_) return;
+  if (client_.queued() > 0 || (conn_->queued() > 0 && !send_broken_)) return;
+  end(EndedBy::kNobody, {}, false);
+}
+
+void L4Session::on_server_timeout() {
+  RW_CHECK(false);  // Layer 4 has one timer of its own.
+}
+
+void L4Session::on_timer(Timer& /*timer*/) {
+  if (!connected_) return connect_next();
+  const bool half = client_ended_ || server_ended_;
+  end(EndedBy::kProxy, half ? "half-closed for too long" : "idle for too long", false);
+}
+
+void L4Session::on_connected(Socket& /*socket*/, int /*error*/) {
+  RW_CHECK(false);  // Accepted sockets are connected already.
+}
+
+void L4Session::close() {
+  end(EndedBy::kProxy, "the balancer stops", false);
+}
+
+// Ends both sides. A reset of one is passed on to the other, so that neither takes a cut stream for
+// a complete one.
+void L4Session::end(EndedBy by, std::string_view cause, bool reset) {
+  if (closing_) return;
+  closing_ = true;
+  ended_by_ = by;
+  cause_ = cause;
+  worker_.timers().cancel(timer_);
+  early_.clear(worker_.chunks());
+  if (conn_ != nullptr) {
+    reset ? server_->slot.discard_with_reset(*conn_) : server_->slot.discard(*conn_);
+    conn_ = nullptr;
+  }
+  log();
+  if (server_ != nullptr) {
+    upstream_->release(*server_);
+    server_ = nullptr;
+  }
+  if (upstream_ != nullptr) {
+    upstream_->stats().active.sub();
+    --upstream_->users;
+    upstream_ = nullptr;
+  }
+  listener_.stats().duration.record(static_cast<uint64_t>(worker_.now_us() - start_us_));
+  if (by == EndedBy::kClient) listener_.stats().client_aborts.add();
+  reset ? client_.abort() : client_.close();
+}
+
+void L4Session::on_closed(Socket& /*socket*/) {
+  RW_CHECK(closing_);
+  worker_.session_gone(*this);  // Frees *this: last access.
+}
+
+void L4Session::log() {
+  if (!worker_.logs_access()) return;
+  AccessRecord record;
+  record.protocol = AccessRecord::Protocol::kTcp;
+  record.timestamp_us = worker_.wall_us() - (worker_.now_us() - start_us_);
+  record.client = peer_;
+  record.listener = listener_.config().name;
+  if (upstream_ != nullptr) record.upstream = upstream_->name();
+  if (server_ != nullptr) record.server = server_->object->name;
+  record.bytes_received = bytes_in_;
+  record.bytes_sent = bytes_out_;
+  record.total_us = worker_.now_us() - start_us_;
+  if (connected_us_ != 0) record.connect_us = connected_us_ - start_us_;
+  record.attempts = attempts_;
+  switch (ended_by_) {
+    case EndedBy::kNobody: record.ended_by = AccessRecord::EndedBy::kNone; break;
+    case EndedBy::kClient: record.ended_by = AccessRecord::EndedBy::kClient; break;
+    case EndedBy::kServer: record.ended_by = AccessRecord::EndedBy::kServer; break;
+    case EndedBy::kProxy: record.ended_by = AccessRecord::EndedBy::kProxy; break;
+  }
+  record.cause = cause_;
+  worker_.log_access(record);
 }
 
 }  // namespace ringway

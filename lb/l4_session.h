@@ -1,50 +1,95 @@
-// lb/l4_session.h - layer 4: accepts clients and relays bytes to one of an upstream's servers.
+// lb/l4_session.h - layer 4: one client relayed to one server, both ways.
 //
-// Affinity:  one shard. Ownership: L4Listener owns its sessions; a session lives until both of its
-//            sockets are closed.
-// Bounds:    a direction that cannot be written holds at most one read of 64 KiB times the reads
-// per
-//            turn, since the other side stops being read as soon as anything waits.
+// Affinity:  one shard. Ownership: a slab object of the Worker; frees itself once both sockets are
+//            closed.
+// Bounds:    either direction stops being read while more than Stream::kHighWaterBytes wait.
 #pragma once
 
-#include <memory>
-#include <string>
-#include <unordered_map>
-#include <vector>
+#include <array>
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
 
-#include "core/address.h"
-#include "core/io.h"
+#include "core/stream.h"
+#include "core/timers.h"
+#include "lb/listener.h"
+#include "lb/upstream.h"
+#include "pool/server_conn.h"
 
 namespace ringway {
 
-struct L4Counters {
-  uint64_t accepted = 0;
-  uint64_t refused = 0;  // no server could be connected to
-  uint64_t bytes = 0;    // relayed, both directions
-};
+struct SessionTag;
+using SessionHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<SessionTag>,
+                                     boost::intrusive::link_mode<boost::intrusive::safe_link>>;
 
-class L4Session;
-
-class L4Listener final : public AcceptOwner {
+class L4Session final : public SocketOwner,
+                        public ServerUser,
+                        public TimerOwner,
+                        public SessionHook {
  public:
-  // `servers` must not be empty; they are tried round robin, each once per client.
-  L4Listener(Io& io, int fd, std::vector<ServerAddress> servers);
-  ~L4Listener();
+  L4Session(Worker& worker, ShardListener& listener, const PeerAddress& peer);
+  ~L4Session();
 
-  void on_accepted(int fd, const PeerAddress& peer) override;
-  // Closes all sessions; run turns until live() is 0 before destroying.
-  void close_all();
-  [[nodiscard]] size_t live() const { return sessions_.size(); }
-  [[nodiscard]] const L4Counters& counters() const { return counters_; }
+  // Takes `fd`, picks a server and connects.
+  void start(int fd);
+  // Ends both sides at once.
+  void close();
+
+  // Of the client.
+  void on_connected(Socket& socket, int error) override;
+  void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
+  void on_receive_end(Socket& socket, int error) override;
+  void on_writable(Socket& socket) override;
+  void on_closed(Socket& socket) override;
+  void on_timer(Timer& timer) override;
+  // Of the server.
+  void on_server_connected(int error) override;
+  void on_server_bytes(std::span<const std::byte> bytes) override;
+  void on_server_end(int error) override;
+  void on_server_drained() override;
+  void on_server_timeout() override;
+
+  [[nodiscard]] ShardListener& listener() { return listener_; }
 
  private:
-  friend class L4Session;
+  enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
-  Io& io_;
-  std::vector<ServerAddress> servers_;
-  size_t next_server_ = 0;
-  std::unordered_map<L4Session*, std::unique_ptr<L4Session>> sessions_;
-  L4Counters counters_;
+  static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
+
+  void connect_next();
+  [[nodiscard]] bool wait_for_descriptors(int error);
+  void touch();
+  void finish_if_both_ended();
+  void end(EndedBy by, std::string_view cause, bool reset);
+  void release_server();
+  void send_early();
+  void server_takes_no_more();
+  void log();
+
+  Worker& worker_;
+  ShardListener& listener_;
+  Stream client_;
+  Timer timer_;
+  InBuffer early_;  // what the client sent before its server was connected to
+  ShardUpstream* upstream_ = nullptr;
+  ShardServer* server_ = nullptr;
+  ServerConn* conn_ = nullptr;
+  std::array<uint32_t, 16> tried_;
+  uint32_t tried_count_ = 0;
+  uint32_t tried_epoch_ = 0;
+  uint32_t attempts_ = 0;
+  int64_t start_us_;
+  int64_t connected_us_ = 0;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+  PeerAddress peer_;
+  std::string_view cause_;
+  EndedBy ended_by_ = EndedBy::kNobody;
+  bool connected_ = false;
+  bool client_ended_ = false;
+  bool server_ended_ = false;
+  bool send_broken_ = false;  // the server takes no more bytes
+  bool closing_ = false;
 };
 
 }  // namespace ringway

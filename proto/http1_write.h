@@ -23,6 +23,7 @@ class Out {
  public:
   explicit Out(std::span<char> room) : room_(room) {}
   void put(std::string_view text) {
+    if (text.empty()) return;  // Its data() may be null, which memcpy(3) must not be given.
     if (text.size() > room_.size() - used_) {
       full_ = true;
       return;

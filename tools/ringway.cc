@@ -1,152 +1,182 @@
-// tools/ringway.cc - the command line: `ringway tcp LISTEN SERVER...` and `ringway demo`.
-#include <arpa/inet.h>
-#include <errno.h>
-#include <signal.h>
+// tools/ringway.cc - the command line.
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/engines.h"
-#include "lb/l4_session.h"
-#include "tools/demo_origin.h"
+#include "core/engine_report.h"
+#include "lb/config/load.h"
+#include "tools/demo.h"
+#include "tools/serve.h"
 
 namespace {
 
 using namespace ringway;  // NOLINT(google-build-using-namespace): a main() of ours
 
-constexpr int kExitUsage = 2;
-constexpr int kExitFailure = 1;
-constexpr int kExitEnvironment = 71;
+constexpr const char* kVersion = "0.1.0";
 
-volatile sig_atomic_t g_stop = 0;  // NOLINT: written by the signal handler only
+constexpr const char* kHelp =
+    R"(RINGWAY(8)
 
-void on_signal(int /*signal*/) {
-  g_stop = 1;
+NAME
+    ringway - an io_uring load balancer for layer 4 and HTTP/1.1
+
+SYNOPSIS
+    ringway run FILE
+    ringway check [--json] [--strict] FILE
+    ringway explain CODE
+    ringway schema [--markdown]
+    ringway engine
+    ringway demo
+    ringway tcp [--engine=auto|io_uring|epoll] LISTEN SERVER...
+    ringway --version | --help
+
+COMMANDS
+    run FILE    Loads FILE, starts one shard per core and serves until it is told to stop.
+    check FILE  Loads FILE and says everything that is wrong with it, each with file, line, column,
+                the source line and what to write instead. Opens no socket.
+                --json     the same as one JSON document, for editors and scripts
+                --strict   warnings make the exit code 2
+    explain C   What the diagnostic code C (E0104, say) means and how to mend it.
+    schema      Prints a JSON Schema of the configuration file; --markdown prints the reference.
+    engine      Prints what this kernel offers, what is used, what is not, and why.
+    demo        Three origins and a balancer on a free loopback port, to try it out.
+    tcp         Relays LISTEN to the SERVERs in turn, without a file.
+                Addresses: 127.0.0.1:80, [::1]:80, unix:/path.
+
+FILE
+    TOML; docs/configuration.md is the reference, docs/examples/ has complete ones. The shortest:
+
+        version = 1
+        [listeners.web]
+        bind = "0.0.0.0:80"
+        [[routes]]
+        name = "all"
+        upstream = "app"
+        [upstreams.app]
+        servers = [{ address = "10.0.0.1:8080" }, { address = "10.0.0.2:8080" }]
+
+SIGNALS
+    SIGHUP      Reload: the file is validated whole, compared by object name, and swapped in. An
+                invalid file changes nothing. Log files are opened again as well.
+    SIGUSR1     Opens the log files again.
+    SIGTERM, SIGINT
+                Drain: stop accepting, finish what runs (at most process.drain_timeout), exit 0.
+                A second one closes everything at once.
+
+EXIT STATUS
+    0   stopped as asked; a valid file (check)
+    1   invalid configuration, or an address that cannot be bound
+    2   wrong usage; warnings under check --strict
+    71  the environment forbids it: engine.kind = "io_uring" where the kernel refuses it
+
+ENVIRONMENT
+    NO_COLOR    No colours in diagnostics, which are otherwise used on a terminal only.
+)";
+
+int usage() {
+  fputs(
+      "usage: ringway run FILE | check [--json] [--strict] FILE | explain CODE | schema | engine |"
+      " demo |\n       tcp [--engine=E] LISTEN SERVER... | --version | --help\n",
+      stderr);
+  return kExitUsage;
 }
 
-constexpr const char* kUsage =
-    "usage:\n"
-    "  ringway demo                               origin and balancer on loopback, to try it out\n"
-    "  ringway tcp [--engine=E] LISTEN SERVER...  layer 4: relay LISTEN to the servers, round "
-    "robin\n"
-    "  ringway --version\n"
-    "LISTEN and SERVER: 127.0.0.1:80, [::1]:80 or unix:/path. E: auto (default), io_uring, epoll.\n"
-    "Ctrl-C or SIGTERM stops. Exit codes: 0 stopped, 1 failure, 2 usage, 71 io_uring refused.\n";
-
-uint16_t port_of(int fd) {
-  sockaddr_in address{};
-  socklen_t length = sizeof address;
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  return ntohs(address.sin_port);
+bool color_on(int fd) {
+  return isatty(fd) != 0 && getenv("NO_COLOR") == nullptr;  // NOLINT(concurrency-mt-unsafe)
 }
 
-int listen_or_explain(const std::string& text) {
-  ServerAddress address;
-  if (!parse_address(text, address)) {
+int run_file(const std::string& path) {
+  config::LoadResult loaded = config::load_file(path);
+  if (!loaded.diagnostics.empty()) {
+    fputs(config::render(loaded, color_on(STDERR_FILENO)).c_str(), stderr);
+  }
+  if (loaded.config == nullptr) return kExitInvalid;
+  return serve(path, std::move(loaded.config));
+}
+
+int check(int argc, char** argv) {
+  bool json = false;
+  bool strict = false;
+  const option options[] = {
+      {"json", no_argument, nullptr, 'j'}, {"strict", no_argument, nullptr, 's'}, {}};
+  for (int c; (c = getopt_long(argc, argv, "", options, nullptr)) != -1;) {  // NOLINT
+    if (c == 'j') json = true;
+    if (c == 's') strict = true;
+    if (c == '?') return usage();
+  }
+  if (optind + 1 != argc) return usage();
+  const config::LoadResult loaded = config::load_file(argv[optind]);
+  fputs((json ? config::render_json(loaded) : config::render(loaded, color_on(STDOUT_FILENO)))
+            .c_str(),
+        stdout);
+  if (loaded.config == nullptr) return kExitInvalid;
+  return strict && loaded.warnings() > 0 ? kExitUsage : kExitOk;
+}
+
+int explain(const char* code) {
+  const std::string text = config::explain(code);
+  if (text.empty()) {
+    fprintf(stderr, "ringway: there is no diagnostic %s\n", code);
+    return kExitUsage;
+  }
+  puts(text.c_str());
+  return kExitOk;
+}
+
+// `tcp LISTEN SERVER...` is a configuration like any other; it is only written for the user.
+int run_tcp(std::vector<std::string> words) {
+  std::string engine = "auto";
+  if (!words.empty() && words[0].starts_with("--engine=")) {
+    engine = words[0].substr(9);
+    words.erase(words.begin());
+  }
+  if (words.size() < 2) return usage();
+  for (const std::string& word : words) {
+    ServerAddress address;
+    if (parse_address(word, address)) continue;
     fprintf(stderr, "ringway: \"%s\" is no address (127.0.0.1:80, [::1]:80, unix:/path)\n",
-            text.c_str());
-    return -1;
+            word.c_str());
+    return kExitUsage;
   }
-  const int fd = open_listener(address);
-  if (fd < 0) fprintf(stderr, "ringway: cannot listen on %s: %s\n", text.c_str(), strerror(-fd));
-  return fd;
-}
-
-void serve(Io& io, L4Listener& balancer, bool live_line) {
-  int turns = 0;
-  while (g_stop == 0) {
-    io.run_once(200);
-    if (live_line && ++turns % 4096 == 0) {
-      fprintf(stderr, "\r%llu connections, %llu bytes relayed ",
-              static_cast<unsigned long long>(balancer.counters().accepted),
-              static_cast<unsigned long long>(balancer.counters().bytes));
-    }
-  }
-  balancer.close_all();
-  for (int i = 0; i < 1000 && balancer.live() > 0; ++i) io.run_once(10);
-  const L4Counters& total = balancer.counters();
-  fprintf(stderr, "\nringway: stopped; %llu connections, %llu refused, %llu bytes relayed\n",
-          static_cast<unsigned long long>(total.accepted),
-          static_cast<unsigned long long>(total.refused),
-          static_cast<unsigned long long>(total.bytes));
-}
-
-int run_demo(Io& io) {
-  const int origin_fd = listen_or_explain("127.0.0.1:0");
-  const int front_fd = listen_or_explain("127.0.0.1:0");
-  if (origin_fd < 0 || front_fd < 0) return kExitFailure;
-  DemoOrigin origin(io, origin_fd);
-  ServerAddress server;
-  if (!parse_address("127.0.0.1:" + std::to_string(port_of(origin_fd)), server))
-    return kExitFailure;
-  L4Listener balancer(io, front_fd, {server});
-  fprintf(stderr,
-          "ringway demo (%s). Try:\n  curl http://127.0.0.1:%u/\n"
-          "  wrk -c 64 -d 5 http://127.0.0.1:%u/\n",
-          io.name(), port_of(front_fd), port_of(front_fd));
-  serve(io, balancer, true);
-  origin.close_all();
-  for (int i = 0; i < 1000 && origin.live() > 0; ++i) io.run_once(10);
-  return 0;
-}
-
-int run_tcp(Io& io, const std::vector<std::string>& words) {
-  std::vector<ServerAddress> servers;
+  std::string text = "version = 1\n[engine]\nkind = \"" + engine +
+                     "\"\n[process]\ndrain_timeout = \"10s\"\n[listeners.tcp]\nprotocol = \"tcp\"\n"
+                     "bind = \"" +
+                     words[0] +
+                     "\"\n[[routes]]\nname = \"all\"\nupstream = \"servers\"\n"
+                     "[upstreams.servers]\nprotocol = \"tcp\"\nservers = [";
   for (size_t i = 1; i < words.size(); ++i) {
-    servers.emplace_back();
-    if (!parse_address(words[i], servers.back())) {
-      fprintf(stderr, "ringway: \"%s\" is no address\n", words[i].c_str());
-      return kExitUsage;
-    }
+    text += "{ name = \"s" + std::to_string(i) + "\", address = \"" + words[i] + "\" }, ";
   }
-  const int fd = listen_or_explain(words[0]);
-  if (fd < 0) return kExitFailure;
-  L4Listener balancer(io, fd, std::move(servers));
-  fprintf(stderr, "ringway: tcp on %s (%s)\n", words[0].c_str(), io.name());
-  serve(io, balancer, false);
-  return 0;
+  text += "]\n";
+  config::LoadResult loaded = config::load_text(text, "command line");
+  if (loaded.config == nullptr) {
+    fputs(config::render(loaded, color_on(STDERR_FILENO)).c_str(), stderr);
+    return kExitUsage;
+  }
+  return serve("", std::move(loaded.config));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  EngineKind kind = EngineKind::kAuto;
-  if (words.size() > 1 && words[1].starts_with("--engine=")) {
-    const std::string engine = words[1].substr(9);
-    if (engine != "auto" && engine != "io_uring" && engine != "epoll") {
-      fputs(kUsage, stderr);
-      return kExitUsage;
-    }
-    if (engine == "io_uring") kind = EngineKind::kIoUring;
-    if (engine == "epoll") kind = EngineKind::kEpoll;
-    words.erase(words.begin() + 1);
+  const std::string_view command = argc > 1 ? argv[1] : "";
+  const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
+  if (command == "--version") return printf("ringway %s\n", kVersion), kExitOk;
+  if (command == "--help") return fputs(kHelp, stdout), kExitOk;
+  if (command == "run" && words.size() == 1) return run_file(words[0]);
+  if (command == "check") return check(argc - 1, argv + 1);
+  if (command == "explain" && words.size() == 1) return explain(words[0].c_str());
+  if (command == "schema" && words.empty()) return puts(config::schema_json().c_str()), kExitOk;
+  if (command == "schema" && words.size() == 1 && words[0] == "--markdown") {
+    return puts(config::schema_markdown().c_str()), kExitOk;
   }
-  const std::string command = words.empty() ? "" : words[0];
-  if (command == "--version") return puts("ringway 0.1.0"), 0;
-  if (command == "--help") return fputs(kUsage, stdout), 0;
-  const bool tcp = command == "tcp" && words.size() >= 3;
-  if (!tcp && !(command == "demo" && words.size() == 1)) {
-    fputs(kUsage, stderr);
-    return kExitUsage;
-  }
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-
-  EngineResult engine = make_engine(kind);
-  if (engine.io == nullptr) {
-    fprintf(stderr, "ringway: %s\n", engine.reason.c_str());
-    return kExitEnvironment;
-  }
-  if (!engine.reason.empty()) {
-    fprintf(stderr, "ringway: using epoll: %s\n", engine.reason.c_str());
-  }
-  words.erase(words.begin());
-  return tcp ? run_tcp(*engine.io, words) : run_demo(*engine.io);
+  if (command == "engine" && words.empty()) return puts(engine_report().c_str()), kExitOk;
+  if (command == "demo" && words.empty()) return run_demo();
+  if (command == "tcp") return run_tcp(words);
+  return usage();
 }

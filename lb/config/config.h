@@ -142,6 +142,7 @@ enum class HealthType : uint8_t { kOff, kTcp, kHttp };
 struct StatusRange {
   uint16_t first = 200;
   uint16_t last = 299;
+  bool operator==(const StatusRange&) const = default;
 };
 
 struct Health {
@@ -158,6 +159,7 @@ struct Health {
   std::string host;  // empty: the server's address
   std::vector<StatusRange> expect_status{StatusRange{}};
   std::string expect_body;  // substring; empty: any
+  bool operator==(const Health&) const = default;
 };
 
 struct Retry {

@@ -1,0 +1,79 @@
+// core/epoll_engine.cc
+#include "core/epoll_engine.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/base/check.h"
+
+namespace ringway {
+
+EpollEngine::EpollEngine(uint32_t spin_us)
+    : SocketIo(spin_us), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  RW_CHECK(epoll_ >= 0);
+}
+
+EpollEngine::~EpollEngine() {
+  ::close(epoll_);
+}
+
+void EpollEngine::arm(Tag tag, int fd) {
+  const bool is_socket = tag.kind == Kind::kIn || tag.kind == Kind::kOut;
+  epoll_event event{};
+  event.events = EPOLLET | EPOLLIN | EPOLLRDHUP | (tag.kind == Kind::kOut ? EPOLLOUT : 0U);
+  // Both kinds of a socket share its registration.
+  event.data.u64 = pack({is_socket ? Kind::kIn : tag.kind, tag.slot, tag.generation});
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    RW_CHECK(errno == EEXIST);
+    RW_CHECK(epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0);
+  }
+  if (!is_socket) return;
+  if (tag.slot >= wanted_.size()) wanted_.resize(tag.slot + 1);
+  (tag.kind == Kind::kOut ? wanted_[tag.slot].out : wanted_[tag.slot].in) = true;
+}
+
+bool EpollEngine::cancel(Tag tag, int fd) {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // ENOENT on the second kind: already gone.
+  if (tag.kind == Kind::kIn || tag.kind == Kind::kOut) wanted_[tag.slot] = {};
+  return true;
+}
+
+bool EpollEngine::poll_now() {
+  if (early_count_ == 0) early_count_ = take(0, early_, 0);
+  return early_count_ > 0;
+}
+
+size_t EpollEngine::collect(int timeout_ms, Batch& batch) {
+  const size_t early = early_count_;
+  std::copy_n(early_.begin(), early, batch.begin());
+  early_count_ = 0;
+  return early > 0 ? early : take(timeout_ms, batch, 0);
+}
+
+size_t EpollEngine::take(int timeout_ms, Batch& batch, size_t count) {
+  // Half a batch: one report may stand for both directions of a socket.
+  std::array<epoll_event, kBatchEvents / 2> events;
+  const int got = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms);
+  for (int i = 0; i < got; ++i) {
+    const uint32_t mask = events[static_cast<size_t>(i)].events;
+    const Tag tag = unpack(events[static_cast<size_t>(i)].data.u64);
+    if (tag.kind != Kind::kIn) {
+      batch[count++] = {.tag = tag, .mask = mask, .last = false};
+      continue;
+    }
+    Wanted& wanted = wanted_[tag.slot];
+    if ((mask & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && wanted.out) {
+      wanted.out = false;
+      batch[count++] = {.tag = {Kind::kOut, tag.slot, tag.generation}, .mask = mask, .last = true};
+    }
+    if ((mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0 && wanted.in) {
+      batch[count++] = {.tag = tag, .mask = mask, .last = false};
+    }
+  }
+  return count;
+}
+
+}  // namespace ringway

@@ -1,0 +1,205 @@
+// core/ring_engine.cc
+#include "core/ring_engine.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+
+namespace ringway {
+namespace {
+
+constexpr uint32_t kFeaturesNeeded =
+    IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_FAST_POLL;
+
+}  // namespace
+
+std::string ring_setup_failure(int error) {
+  std::string text = std::string("io_uring_setup: ") + strerrordesc_np(error);
+  switch (error) {
+    case EPERM:
+      return text +
+             " (forbidden by sysctl kernel.io_uring_disabled or a container's seccomp profile:"
+             " set kernel.io_uring_disabled=0, or allow io_uring in the profile)";
+    case ENOMEM: return text + " (locked memory: raise LimitMEMLOCK or ulimit -l to 8 MiB)";
+    case ENOSYS: return text + " (this kernel has no io_uring; Linux 6.1 or newer is needed)";
+    case EINVAL: return text + " (kernel too old; Linux 6.1 or newer is needed)";
+    default: return text;
+  }
+}
+
+RingEngine::~RingEngine() {
+  if (up_) io_uring_queue_exit(&ring_);
+}
+
+bool RingEngine::set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags) {
+  io_uring_params params{};
+  params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  params.cq_entries = cq_entries;
+  const int result = io_uring_queue_init_params(entries, &ring_, &params);
+  if (result < 0) {
+    probe_.setup_error = -result;
+    return false;
+  }
+  up_ = true;
+  probe_.setup_error = 0;
+  probe_.features = params.features;
+  probe_.setup_flags = params.flags;
+  return true;
+}
+
+void RingEngine::start(uint32_t entries, uint32_t cq_entries) {
+  constexpr uint32_t kBest = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                             IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG;
+  constexpr uint32_t kPlain = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  if (cq_entries == 0) cq_entries = entries * 4;
+  bool made = set_up(entries, cq_entries, kBest);
+  // Rings are charged to RLIMIT_MEMLOCK on new kernels: a small one beats none.
+  if (!made && probe_.setup_error == ENOMEM) made = set_up(256, 1024, kBest);
+  if (!made && probe_.setup_error == EINVAL) made = set_up(entries, cq_entries, kPlain);
+  if (!made) return;
+  if ((probe_.features & kFeaturesNeeded) != kFeaturesNeeded) {
+    probe_.failure = "features are missing; Linux 6.1 or newer is needed";
+    return;
+  }
+  probe_.registered_fd = io_uring_register_ring_fd(&ring_) == 1;
+  self_test();
+}
+
+// A multishot poll must report twice and end when it is cancelled. Trying is the only way to know:
+// there is no feature bit, and versions lie (backports, seccomp).
+void RingEngine::self_test() {
+  const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  const Tag tag{Kind::kWake, 0xffff'ffff, 0};
+  const auto next_result = [&](int32_t& result, uint32_t& flags) {
+    __kernel_timespec limit{.tv_sec = 1, .tv_nsec = 0};
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr) < 0) return false;
+    if (cqe == nullptr) return false;
+    result = cqe->res;
+    flags = cqe->flags;
+    io_uring_cqe_seen(&ring_, cqe);
+    return true;
+  };
+  arm(tag, fd);
+  int32_t result = 0;
+  uint32_t flags = 0;
+  for (int i = 0; i < 2 && probe_.failure.empty(); ++i) {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
+    if (!next_result(result, flags) || result <= 0 || (flags & IORING_CQE_F_MORE) == 0) {
+      probe_.failure = "self-test: a multishot poll reported " + std::to_string(result);
+    }
+  }
+  cancel(tag, fd);
+  // The cancel's own completion is skipped, so the next one is the poll's last.
+  if (probe_.failure.empty() && (!next_result(result, flags) || result != -ECANCELED)) {
+    probe_.failure = "self-test: a cancelled poll reported " + std::to_string(result);
+  }
+  ::close(fd);
+  probe_.multishot_poll = probe_.failure.empty();
+}
+
+void RingEngine::prepare(io_uring_sqe& entry, const Waiting& what) {
+  if (what.is_cancel) {
+    io_uring_prep_cancel64(&entry, pack(what.tag), 0);  // By user data: descriptors are reused.
+    entry.flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(&entry, 0);
+    return;
+  }
+  if (what.tag.kind == Kind::kOut) {
+    io_uring_prep_poll_add(&entry, what.fd, POLLOUT);
+  } else {
+    io_uring_prep_poll_multishot(&entry, what.fd, POLLIN | POLLRDHUP);
+  }
+  io_uring_sqe_set_data64(&entry, pack(what.tag));
+}
+
+void RingEngine::push(const Waiting& what) {
+  io_uring_sqe* entry = backlog_.empty() ? io_uring_get_sqe(&ring_) : nullptr;
+  if (entry == nullptr && backlog_.empty()) {
+    counters_.sq_full.add();
+    submit();
+    entry = io_uring_get_sqe(&ring_);
+  }
+  // Still full: the kernel wants its completions reaped first. Order is kept: all later ones wait.
+  if (entry == nullptr) return backlog_.push_back(what);
+  prepare(*entry, what);
+}
+
+void RingEngine::push_backlog() {
+  size_t done = 0;
+  for (; done < backlog_.size(); ++done) {
+    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    if (entry == nullptr) break;
+    prepare(*entry, backlog_[done]);
+  }
+  backlog_.erase(backlog_.begin(), backlog_.begin() + static_cast<ptrdiff_t>(done));
+}
+
+void RingEngine::arm(Tag tag, int fd) {
+  push({tag, fd, false});
+}
+
+bool RingEngine::cancel(Tag tag, int fd) {
+  push({tag, fd, true});
+  return false;
+}
+
+void RingEngine::submit() {
+  const int result = io_uring_submit(&ring_);
+  if (result < 0 && result != -EINTR) counters_.submit_busy.add();
+}
+
+bool RingEngine::poll_now() {
+  if (io_uring_cq_ready(&ring_) > 0) return true;
+  // With deferred task work nothing completes until we enter; this flag says that it would.
+  const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
+  return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+size_t RingEngine::collect(int timeout_ms, Batch& batch) {
+  if (!backlog_.empty()) {
+    push_backlog();
+    timeout_ms = backlog_.empty() ? timeout_ms : 0;
+  }
+  if (io_uring_cq_has_overflow(&ring_)) counters_.cq_overflows.add();
+  __kernel_timespec timeout{.tv_sec = timeout_ms / 1000,
+                            .tv_nsec = timeout_ms % 1000 * 1'000'000LL};
+  io_uring_cqe* first = nullptr;
+  const int result = io_uring_submit_and_wait_timeout(
+      &ring_, &first, timeout_ms == 0 ? 0 : 1, timeout_ms <= 0 ? nullptr : &timeout, nullptr);
+  // -ETIME and -EINTR are normal; -EBUSY and -EAGAIN mean: reap first, what was not taken stays in
+  // the submission queue.
+  if (result == -EBUSY || result == -EAGAIN) counters_.submit_busy.add();
+  size_t count = reap(batch);
+  if (count == 0 && timeout_ms == 0) {
+    // Without anything to wait for, deferred work runs only if asked.
+    io_uring_get_events(&ring_);
+    count = reap(batch);
+  }
+  return count;
+}
+
+size_t RingEngine::reap(Batch& batch) {
+  size_t count = 0;
+  unsigned head = 0;
+  unsigned seen = 0;
+  io_uring_cqe* cqe = nullptr;
+  // Copied out before the queue moves on: handlers may submit, which may need the room.
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    if (count == batch.size()) break;
+    ++seen;
+    if (cqe->user_data == 0) continue;  // a cancel that found nothing: the poll had just ended
+    batch[count++] = {.tag = unpack(cqe->user_data),
+                      .mask = cqe->res < 0 ? 0 : static_cast<uint32_t>(cqe->res),
+                      .last = (cqe->flags & IORING_CQE_F_MORE) == 0};
+  }
+  io_uring_cq_advance(&ring_, seen);
+  return count;
+}
+
+}  // namespace ringway

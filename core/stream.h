@@ -1,0 +1,73 @@
+// core/stream.h - one connected byte stream: send now, queue the rest, half-close, close.
+//
+// Affinity:  the thread of its Io. Ownership: embedded in its owner; see core/io.h for lifetime.
+// Bounds:    the queue is as long as its producer lets it become: producers stop above
+//            kHighWaterBytes and go on below kLowWaterBytes.
+// Why:       clients, servers and layer 4 need exactly the same; TLS will fit in here.
+#pragma once
+
+#include <span>
+
+#include "core/chunks.h"
+#include "core/io.h"
+
+namespace ringway {
+
+// What a stream needs of its shard.
+struct StreamEnv {
+  Io& io;
+  ChunkPool& chunks;
+};
+
+class Stream {
+ public:
+  static constexpr size_t kHighWaterBytes = 64 * 1024;
+  static constexpr size_t kLowWaterBytes = 16 * 1024;
+
+  Stream(SocketOwner& owner, StreamEnv& env) : env_(env), socket_(owner) {}
+  ~Stream() = default;
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  void adopt(int fd) { env_.io.adopt(socket_, fd); }
+  // As Io::connect().
+  [[nodiscard]] int connect(const ServerAddress& address) {
+    return env_.io.connect(socket_, address.get(), address.length);
+  }
+
+  // Sends `pieces`, queueing what the kernel does not take now. False: the stream is broken
+  // (error() says how) and only close() or abort() make sense. REQUIRES: open, no shutdown_send()
+  // before.
+  [[nodiscard]] bool write(std::span<const iovec> pieces);
+  // The owner's on_writable(): sends what was queued. False as above.
+  [[nodiscard]] bool flush();
+
+  // FIN, after what is queued.
+  void shutdown_send();
+  // Ends the stream and drops what is queued. on_closed() follows, unless it is not open.
+  void close();
+  void abort();
+
+  void set_receiving(bool on);
+  [[nodiscard]] bool receiving() const { return receiving_; }
+  [[nodiscard]] size_t queued() const { return out_.bytes(); }
+  [[nodiscard]] bool above_high_water() const { return out_.bytes() >= kHighWaterBytes; }
+  [[nodiscard]] bool open() const { return socket_.open() && !closing_; }
+  [[nodiscard]] bool attached() const { return socket_.open(); }
+  [[nodiscard]] int error() const { return error_; }
+  [[nodiscard]] int fd() const { return socket_.fd(); }
+
+ private:
+  void want_writable();
+
+  StreamEnv& env_;
+  Socket socket_;
+  OutQueue out_;
+  int error_ = 0;  // errno of a failed send, ENOBUFS for an exhausted pool
+  bool receiving_ = false;
+  bool closing_ = false;
+  bool waiting_writable_ = false;
+  bool fin_wanted_ = false;
+};
+
+}  // namespace ringway

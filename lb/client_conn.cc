@@ -1,0 +1,331 @@
+// lb/client_conn.cc
+#include "lb/client_conn.h"
+
+#include <errno.h>
+
+#include "core/base/check.h"
+#include "lb/exchange.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using http1::HeadError;
+using http1::HeadParser;
+
+ClientConn::ClientConn(Worker& worker, ShardListener& listener, const PeerAddress& peer)
+    : worker_(worker),
+      listener_(listener),
+      stream_(*this, worker.stream_env()),
+      timer_(*this),
+      peer_(peer) {
+  for (const Network& network : listener.config().trusted_proxies) {
+    trusted_ = trusted_ || network.contains(peer);
+  }
+}
+
+ClientConn::~ClientConn() {
+  RW_CHECK(exchange_ == nullptr);
+  RW_CHECK(parser_ == nullptr);
+}
+
+void ClientConn::start(int fd) {
+  stream_.adopt(fd);
+  stream_.set_receiving(true);
+  wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
+}
+
+void ClientConn::wait_for(Wait what, int64_t ms) {
+  wait_ = what;
+  // A timer that fires while nothing is waited for does nothing; cancelling it would cost more.
+  if (what == Wait::kNothing || ms == config::kOff) return;
+  worker_.timers().set(timer_, worker_.now_ms() + ms);
+}
+
+void ClientConn::on_connected(Socket& /*socket*/, int /*error*/) {
+  RW_CHECK(false);  // Accepted sockets are connected already.
+}
+
+void ClientConn::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
+  listener_.stats().bytes_received.add(bytes.size());
+  if (lingering_) return;
+  const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  if (in_.empty()) {
+    const size_t used = consume(text);
+    if (!stream_.open() || lingering_) return;
+    if (!in_.append(worker_.chunks(), text.substr(used), SIZE_MAX)) return close();
+  } else {
+    if (!in_.append(worker_.chunks(), text, SIZE_MAX)) return close();
+    resume_input();
+  }
+  update_receiving();
+}
+
+// After consume(): what is left is kept, and the deadline follows what is waited for.
+void ClientConn::resume_input() {
+  if (consuming_ || !stream_.open() || lingering_) return;
+  const size_t used = consume(in_.view());
+  if (!stream_.open() || lingering_) return in_.clear(worker_.chunks());
+  in_.consume(worker_.chunks(), used);
+  if (input_ended_) {
+    if (exchange_ == nullptr) return begin_linger();
+    // What waited has been used up, so now the exchange can be told.
+    if (in_.empty()) exchange_->on_client_end(0);
+    return;
+  }
+  update_receiving();
+}
+
+size_t ClientConn::consume(std::string_view bytes) {
+  RW_CHECK(!consuming_);
+  consuming_ = true;
+  size_t used = 0;
+  while (stream_.open() && !lingering_) {
+    const std::string_view rest = bytes.substr(used);
+    if (exchange_ != nullptr) {
+      used += exchange_->on_request_bytes(rest);
+      if (exchange_ != nullptr) break;  // It waits for its server, the client, or more of the body.
+      continue;
+    }
+    // Answers of our own could pile up for a client that pipelines and does not read.
+    if (rest.empty() || stream_.above_high_water()) break;
+    if (!read_head(rest, used)) break;
+  }
+  consuming_ = false;
+  return used;
+}
+
+bool ClientConn::read_head(std::string_view bytes, size_t& used) {
+  const config::Limits& limits = listener_.config().limits;
+  if (parser_ == nullptr) {
+    parser_ = worker_.take_parser();
+    parser_->start_request({.header_bytes = limits.header_bytes,
+                            .fields = limits.headers,
+                            .uri_bytes = limits.uri_bytes});
+  }
+  switch (parser_->parse(bytes)) {
+    case HeadParser::Status::kNeedMore: return false;
+    case HeadParser::Status::kError: refuse_head(); return false;
+    case HeadParser::Status::kDone: break;
+  }
+  HeadParser* parser = parser_;
+  parser_ = nullptr;
+  had_request_ = true;
+  used += parser->head().head_len;
+  exchange_ = worker_.exchanges().take(worker_, *this);
+  if (exchange_ == nullptr) {
+    worker_.give_back_parser(parser);
+    listener_.stats().refused_memory.add();
+    refuse(503, "no memory for another request", 0);
+    return false;
+  }
+  exchange_->start(parser, bytes.substr(0, parser->head().head_len));
+  return true;
+}
+
+void ClientConn::refuse_head() {
+  const HeadError error = parser_->error();
+  refuse(static_cast<uint16_t>(http1::status_of(error)), http1::phrase_of(error),
+         parser_->error_at());
+}
+
+// Answers a client whose request cannot be made sense of, and closes: where its next request would
+// begin is unknown.
+void ClientConn::refuse(uint16_t status, std::string_view cause, uint32_t offset) {
+  listener_.stats().rejected_heads.add();
+  listener_.stats().responses[status / 100].add();
+  char ip[46];
+  char number[12];
+  http1::Out offset_text(std::span<char>(number, sizeof number));
+  offset_text.put_number(offset);
+  const std::string_view pieces[] = {"request refused: client ",
+                                     peer_.write_ip(ip),
+                                     ", listener ",
+                                     listener_.config().name,
+                                     ", ",
+                                     cause,
+                                     " at byte ",
+                                     offset_text.written()};
+  worker_.log_event(pieces);
+  AccessRecord record;
+  record.timestamp_us = worker_.wall_us();
+  record.client = peer_;
+  record.listener = listener_.config().name;
+  record.status = status;
+  record.ended_by = AccessRecord::EndedBy::kProxy;
+  record.cause = cause;
+  worker_.log_access(record);
+
+  char body[160];
+  http1::Out text(std::span<char>(body, sizeof body));
+  text.put_number(status);
+  text.put(" ");
+  text.put(http1::reason_phrase(status));
+  text.put(": ");
+  text.put(cause);
+  text.put("\n");
+  http1::Out out(worker_.render_buffer());
+  RW_CHECK(http1::write_own_response({.status = status, .body = text.written()}, out));
+  const std::string_view answer = out.written();
+  const iovec piece{.iov_base = const_cast<char*>(answer.data()), .iov_len = answer.size()};
+  if (write({&piece, 1})) begin_linger();
+}
+
+bool ClientConn::write(std::span<const iovec> pieces) {
+  size_t total = 0;
+  for (const iovec& piece : pieces) total += piece.iov_len;
+  listener_.stats().bytes_sent.add(total);
+  if (!stream_.write(pieces)) {
+    close();
+    return false;
+  }
+  if (stream_.queued() > 0 && !stalled_) {
+    stalled_ = true;
+    rearm();
+  }
+  return true;
+}
+
+void ClientConn::on_writable(Socket& /*socket*/) {
+  if (!stream_.open()) return;
+  const size_t before = stream_.queued();
+  if (!stream_.flush()) return close();
+  if (lingering_) {
+    if (input_ended_ && stream_.queued() == 0) close();
+    return;
+  }
+  const size_t left = stream_.queued();
+  stalled_ = left > 0;
+  if (left < before) rearm();
+  if (left > Stream::kLowWaterBytes) return;
+  if (exchange_ != nullptr) exchange_->on_client_drained();
+  if (stream_.open() && exchange_ == nullptr) resume_input();
+}
+
+void ClientConn::on_exchange_done(bool keep_alive, bool linger) {
+  RW_CHECK(exchange_ != nullptr && exchange_->finished());
+  exchange_ = nullptr;
+  if (!stream_.open()) return;
+  if (!keep_alive) {
+    if (linger) return begin_linger();
+    return close();
+  }
+  resume_input();
+}
+
+// Half-closes and reads on, so that what the client is still sending does not turn into a reset
+// that destroys the answer on its way (RFC 9112 9.6).
+void ClientConn::begin_linger() {
+  if (!stream_.open() || lingering_) return;
+  lingering_ = true;
+  drop_parser();
+  if (!consuming_) in_.clear(worker_.chunks());
+  if (input_ended_) return close_when_flushed();
+  stream_.shutdown_send();
+  stream_.set_receiving(true);
+  wait_for(Wait::kLinger, kLingerMs);
+}
+
+// Sets the one deadline to what the connection waits for now.
+void ClientConn::rearm() {
+  const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (stalled_) return wait_for(Wait::kFlush, timeouts.client_idle);
+  if (exchange_ != nullptr) {
+    if (exchange_->wants_body()) return wait_for(Wait::kBody, timeouts.request_body);
+    return wait_for(Wait::kNothing, 0);
+  }
+  if (parser_ == nullptr) return wait_for(Wait::kKeepAlive, timeouts.keep_alive);
+  // From the first byte of a head to its last, however slowly it trickles in.
+  if (wait_ == Wait::kFirstHead || wait_ == Wait::kHead) return;
+  wait_for(Wait::kHead, timeouts.request_headers);
+}
+
+void ClientConn::update_receiving() {
+  if (!stream_.open() || input_ended_) return;
+  rearm();
+  // While an exchange waits, only so much may pile up behind it.
+  const bool blocked = exchange_ != nullptr || stream_.above_high_water();
+  stream_.set_receiving(!blocked || in_.size() < kPipelineBytes);
+}
+
+void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
+  input_ended_ = true;
+  if (error != 0) {
+    if (exchange_ != nullptr) exchange_->on_client_end(error);
+    return close();
+  }
+  if (lingering_) return close_when_flushed();
+  if (exchange_ != nullptr) {
+    if (in_.empty()) exchange_->on_client_end(0);
+    return;
+  }
+  if (parser_ != nullptr && !in_.empty()) listener_.stats().client_aborts.add();
+  begin_linger();
+}
+
+// The client sends no more. Answers that are still queued may go out, in bounded time.
+void ClientConn::close_when_flushed() {
+  if (stream_.queued() == 0) return close();
+  lingering_ = true;
+  stream_.shutdown_send();
+  wait_for(Wait::kLinger, kLingerMs);
+}
+
+void ClientConn::on_timer(Timer& /*timer*/) {
+  switch (wait_) {
+    case Wait::kNothing: return;
+    case Wait::kFirstHead:
+    case Wait::kHead:
+      listener_.stats().timeouts.add();
+      if (parser_ == nullptr) return close();  // Nothing was sent: nothing to answer.
+      return refuse(408, "the head of the request did not arrive in time",
+                    static_cast<uint32_t>(in_.size()));
+    case Wait::kKeepAlive:
+    case Wait::kLinger: return close();
+    case Wait::kBody:
+      if (exchange_ == nullptr || !exchange_->wants_body()) return;
+      listener_.stats().timeouts.add();
+      return exchange_->on_client_timeout(true);
+    case Wait::kFlush:
+      listener_.stats().timeouts.add();
+      if (exchange_ != nullptr) return exchange_->on_client_timeout(false);
+      return abort();
+  }
+}
+
+void ClientConn::drain() {
+  const bool idle = exchange_ == nullptr && parser_ == nullptr && in_.empty() &&
+                    stream_.queued() == 0 && had_request_;
+  if (idle) close();
+}
+
+void ClientConn::drop_parser() {
+  if (parser_ != nullptr) worker_.give_back_parser(parser_);
+  parser_ = nullptr;
+}
+
+void ClientConn::close() {
+  if (!stream_.open()) return;
+  stream_.close();
+  let_go();
+}
+
+void ClientConn::abort() {
+  if (!stream_.open()) return;
+  stream_.abort();
+  let_go();
+}
+
+void ClientConn::let_go() {
+  worker_.timers().cancel(timer_);
+  drop_parser();
+  // Inside consume() its caller still looks at the bytes of in_; it drops them itself.
+  if (!consuming_) in_.clear(worker_.chunks());
+  if (exchange_ != nullptr) exchange_->on_client_gone();
+  exchange_ = nullptr;
+}
+
+void ClientConn::on_closed(Socket& /*socket*/) {
+  worker_.client_gone(*this);  // Frees *this: last access.
+}
+
+}  // namespace ringway

@@ -1,0 +1,107 @@
+// lb/client_conn.h - an HTTP/1 client connection: reads heads, makes exchanges, writes answers.
+//
+// Affinity:  one shard. Ownership: a slab object of the Worker; frees itself once its socket is
+//            closed. It owns its exchange.
+// Bounds:    one exchange at a time; pipelined bytes up to kPipelineBytes, then reading pauses; a
+//            partial head up to the listener's limit.
+// Why:       small, since most clients are idle most of the time: no buffer, parser or exchange
+// then.
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/stream.h"
+#include "core/timers.h"
+#include "lb/listener.h"
+#include "proto/http1_head.h"
+
+namespace ringway {
+
+class Exchange;
+
+struct ClientTag;
+using ClientHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<ClientTag>,
+                                     boost::intrusive::link_mode<boost::intrusive::safe_link>>;
+
+class ClientConn final : public SocketOwner, public TimerOwner, public ClientHook {
+ public:
+  ClientConn(Worker& worker, ShardListener& listener, const PeerAddress& peer);
+  ~ClientConn();
+
+  // Takes `fd` and begins to read.
+  void start(int fd);
+  // Ends the connection; an exchange under way is told that the client is gone.
+  void close();
+  // The shard drains: closes now if idle.
+  void drain();
+
+  // For the exchange.
+  // Sends or queues; false when the client is gone (then close() has been called).
+  bool write(std::span<const iovec> pieces);
+  [[nodiscard]] size_t queued() const { return stream_.queued(); }
+  [[nodiscard]] bool above_high_water() const { return stream_.above_high_water(); }
+  // Offers bytes that wait, since the exchange can take some now.
+  void resume_input();
+  // The exchange is over, all of its answer sent. `keep_alive` false: close, lingering if the
+  // client may still be sending.
+  void on_exchange_done(bool keep_alive, bool linger);
+  // A tunnel's server ended its side.
+  void shutdown_send() { stream_.shutdown_send(); }
+  // Cuts the connection so that the client notices a truncated answer.
+  void abort();
+
+  [[nodiscard]] ShardListener& listener() { return listener_; }
+  [[nodiscard]] const PeerAddress& peer() const { return peer_; }
+  [[nodiscard]] bool from_trusted_proxy() const { return trusted_; }
+  [[nodiscard]] bool ended() const { return input_ended_; }
+
+  void on_connected(Socket& socket, int error) override;
+  void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
+  void on_receive_end(Socket& socket, int error) override;
+  void on_writable(Socket& socket) override;
+  void on_closed(Socket& socket) override;
+  void on_timer(Timer& timer) override;
+
+ private:
+  static constexpr size_t kPipelineBytes = 64 * 1024;
+  static constexpr int64_t kLingerMs = 2'000;
+
+  // What the one deadline of a client connection currently means.
+  enum class Wait : uint8_t { kNothing, kFirstHead, kHead, kKeepAlive, kBody, kFlush, kLinger };
+
+  void wait_for(Wait what, int64_t ms);
+  // Takes heads and bodies from `bytes`; returns how many were used.
+  size_t consume(std::string_view bytes);
+  // True if a whole head was taken; `used` grows by its length.
+  bool read_head(std::string_view bytes, size_t& used);
+  void refuse_head();
+  void refuse(uint16_t status, std::string_view cause, uint32_t offset);
+  void begin_linger();
+  void rearm();
+  void close_when_flushed();
+  void let_go();
+  void update_receiving();
+  void drop_parser();
+
+  Worker& worker_;
+  ShardListener& listener_;
+  Exchange* exchange_ = nullptr;
+  http1::HeadParser* parser_ = nullptr;  // while a head is being read
+  Stream stream_;
+  Timer timer_;
+  InBuffer in_;  // bytes that could not be used yet
+  PeerAddress peer_;
+  Wait wait_ = Wait::kNothing;
+  bool trusted_ = false;
+  bool consuming_ = false;    // inside consume(): what ends an exchange must not start another
+  bool input_ended_ = false;  // FIN or error seen
+  bool lingering_ = false;
+  bool stalled_ = false;  // queued bytes wait for the client
+  bool had_request_ = false;
+};
+
+}  // namespace ringway

@@ -1,0 +1,349 @@
+// lb/exchange.cc - the request's side: route, server, connection, head and body.
+#include "lb/exchange.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/check.h"
+#include "core/base/hash.h"
+#include "lb/client_conn.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using http1::BodyKind;
+using http1::BodyReader;
+
+HeadStore::~HeadStore() {
+  RW_CHECK(chunk_ == nullptr);
+}
+
+const char* HeadStore::keep(ChunkPool& pool, std::string_view bytes) {
+  char* to = small_.data();
+  if (bytes.size() > Chunk::kBytes) {
+    large_ = std::make_unique_for_overwrite<char[]>(bytes.size());
+    to = large_.get();
+  } else if (bytes.size() > small_.size()) {
+    chunk_ = pool.take();
+    if (chunk_ == nullptr) return nullptr;
+    to = chunk_->bytes;
+  }
+  memcpy(to, bytes.data(), bytes.size());
+  return to;
+}
+
+void HeadStore::clear(ChunkPool& pool) {
+  if (chunk_ != nullptr) pool.give_back(chunk_);
+  chunk_ = nullptr;
+  large_.reset();
+}
+
+Exchange::Exchange(Worker& worker, ClientConn& client)
+    : worker_(worker), client_(client), use_(worker.use_snapshot()), start_us_(worker.now_us()) {}
+
+Exchange::~Exchange() {
+  RW_CHECK(state_ == State::kDone);
+  RW_CHECK(conn_ == nullptr && server_ == nullptr && upstream_ == nullptr);
+}
+
+const config::Timeouts& Exchange::timeouts() const {
+  return route_->has_timeouts ? route_->timeouts : upstream_->config().timeouts;
+}
+
+void Exchange::start(http1::HeadParser* parser, std::string_view bytes) {
+  RW_CHECK(parser_ == nullptr && state_ == State::kRoute);
+  parser_ = parser;
+  ListenerStats& stats = client_.listener().stats();
+  stats.requests.add();
+  stats.active_requests.add();
+  http1::Head& head = parser->head();
+  bytes_in_ = bytes.size();
+  keep_alive_ = head.keep_alive && !worker_.draining() && !client_.listener().retired;
+  const config::Limits& limits = client_.listener().config().limits;
+  request_body_.start(head.body, head.content_length, {.body_bytes = limits.body_bytes});
+  request_done_ =
+      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+  const char* kept = head_.keep(worker_.chunks(), bytes);
+  if (kept == nullptr) {
+    answer(503, EndedBy::kProxy, "out of buffers");
+    return;
+  }
+  head.rebase(kept);
+  run();
+}
+
+// The life of a request up to its connection. The rest follows from events: bytes of the client
+// (on_request_bytes), bytes of the server (on_server_bytes), and the ends of both.
+void Exchange::run() {
+  for (;;) {
+    Step step = Step::kWait;
+    switch (state_) {
+      case State::kRoute: step = do_route(); break;
+      case State::kPickServer: step = do_pick_server(); break;
+      case State::kTakeConn: step = do_take_conn(); break;
+      case State::kConnecting:
+      case State::kSendHead:
+      case State::kRelay:
+      case State::kTunnel:
+      case State::kFlush:
+      case State::kDone: return;
+    }
+    if (step == Step::kWait) return;
+  }
+}
+
+Exchange::Step Exchange::do_route() {
+  RW_CHECK(route_ == nullptr);
+  const http1::Head& head = request();
+  const config::Limits& limits = client_.listener().config().limits;
+  if (head.body == BodyKind::kLength && head.content_length > limits.body_bytes) {
+    return answer(413, EndedBy::kProxy, "the body is larger than the listener allows");
+  }
+  route_ = use_.snapshot->router.find(client_.listener().index(), head);
+  if (route_ == nullptr) return answer(404, EndedBy::kProxy, "no route");
+  switch (route_->action) {
+    case config::Action::kRedirect: return redirect();
+    case config::Action::kRespond: {
+      const config::Route::Respond& respond_with = route_->respond;
+      return respond({.status = respond_with.status,
+                      .body = respond_with.body,
+                      .content_type = respond_with.content_type},
+                     EndedBy::kNobody, {});
+    }
+    case config::Action::kUpstream: break;
+  }
+  upstream_ = &worker_.upstream(route_->upstream);
+  ++upstream_->users;
+  upstream_->stats().requests.add();
+  upstream_->stats().active.add();
+  state_ = State::kPickServer;
+  return Step::kNext;
+}
+
+Exchange::Step Exchange::do_pick_server() {
+  RW_CHECK(upstream_ != nullptr);
+  RW_CHECK(server_ == nullptr && conn_ == nullptr);
+  if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
+  tried_epoch_ = upstream_->epoch();
+  uint64_t hash = 0;
+  if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
+    const auto ip = client_.peer().ip_bytes();
+    hash = hash_bytes({reinterpret_cast<const char*>(ip.data()), ip.size()});
+  }
+  if (attempts_ > 0) upstream_->stats().retries.add();
+  server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));
+  // All have failed once: with attempts left, a server may have come back.
+  if (server_ == nullptr && tried_count_ > 0) {
+    server_ = upstream_->pick(hash, {});
+  }
+  if (server_ == nullptr) {
+    upstream_->stats().no_server.add();
+    return answer(503, EndedBy::kProxy, "no server is available");
+  }
+  ++attempts_;
+  state_ = State::kTakeConn;
+  return Step::kNext;
+}
+
+Exchange::Step Exchange::do_take_conn() {
+  RW_CHECK(server_ != nullptr);
+  RW_CHECK(conn_ == nullptr);
+  const ServerSlot::Taken taken = server_->slot.take(*this, fresh_);
+  if (taken.conn == nullptr) {
+    attempt_failed(strerrorname_np(taken.error), false);
+    return state_ == State::kPickServer ? Step::kNext : Step::kWait;
+  }
+  conn_ = taken.conn;
+  was_reused_ = taken.connected;
+  state_ = taken.connected ? State::kSendHead : State::kConnecting;
+  if (taken.connected) connected_us_ = worker_.now_us();
+  return Step::kWait;
+}
+
+// A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.
+void Exchange::attempt_failed(std::string_view cause, bool timed_out) {
+  RW_CHECK(server_ != nullptr);
+  if (tried_count_ < tried_.size()) tried_[tried_count_++] = server_->index;
+  conn_ = nullptr;
+  upstream_->release(*server_);
+  server_ = nullptr;
+  if (attempts_ <= upstream_->config().retry.attempts) {
+    state_ = State::kPickServer;
+    return;
+  }
+  if (timed_out) upstream_->stats().timeouts.add();
+  answer(503, EndedBy::kServer, cause);
+}
+
+void Exchange::on_server_connected(int error) {
+  RW_CHECK(state_ == State::kConnecting);
+  if (error != 0) {
+    conn_ = nullptr;
+    attempt_failed(error == ETIMEDOUT ? "connect: timeout" : "connect: failed", error == ETIMEDOUT);
+    run();
+  } else {
+    state_ = State::kSendHead;
+    connected_us_ = worker_.now_us();
+  }
+  if (state_ == State::kSendHead) client_.resume_input();
+}
+
+bool Exchange::wants_body() const {
+  if (request_done_ || send_broken_) return false;
+  return state_ == State::kRelay && !conn_->above_high_water();
+}
+
+size_t Exchange::on_request_bytes(std::string_view bytes) {
+  switch (state_) {
+    case State::kSendHead: return send_head(bytes);
+    case State::kRelay:
+      if (request_done_ || send_broken_ || conn_->above_high_water()) return 0;
+      return forward_body({}, bytes);
+    case State::kTunnel: {
+      if (bytes.empty() || server_ended_ || conn_->above_high_water()) return 0;
+      bytes_in_ += bytes.size();
+      const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+      conn_->set_deadline(timeouts().tunnel_idle);
+      server_->stats().bytes_sent.add(bytes.size());
+      if (!conn_->write({&piece, 1})) cut_response("the server closed the tunnel");
+      return bytes.size();
+    }
+    case State::kRoute:
+    case State::kPickServer:
+    case State::kTakeConn:
+    case State::kConnecting:
+    case State::kFlush:
+    case State::kDone: return 0;
+  }
+  return 0;
+}
+
+std::string_view Exchange::rewritten_path() {
+  const std::string& prefix = route_->strip_prefix;
+  const http1::Head& head = request();
+  const std::string_view path = head.view(head.path);
+  if (prefix.empty() || !path.starts_with(prefix)) return {};
+  std::string& to = worker_.path_buffer();
+  to.clear();
+  to.push_back('/');
+  const std::string_view rest = path.substr(prefix.size());
+  to.append(rest.starts_with('/') ? rest.substr(1) : rest);
+  if (head.has_query) {
+    to.push_back('?');
+    to.append(head.view(head.query));
+  }
+  return to;
+}
+
+http1::RequestPlan Exchange::plan_request() {
+  const http1::Head& head = request();
+  const config::Listener& listener = client_.listener().config();
+  request_framing_ = head.body;
+  return {.body = head.body,
+          .content_length = head.content_length,
+          .path = rewritten_path(),
+          .host = {},
+          .forwarded = {.client_ip = client_.peer().write_ip(worker_.ip_buffer()),
+                        .scheme = "http",
+                        .host = head.view(head.authority),
+                        .trusted = client_.from_trusted_proxy(),
+                        .x_forwarded = listener.x_forwarded,
+                        .forwarded = listener.forwarded},
+          .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
+          .upgrade = head.upgrade};
+}
+
+size_t Exchange::send_head(std::string_view bytes) {
+  RW_CHECK(state_ == State::kSendHead && conn_ != nullptr);
+  http1::Out out(worker_.render_buffer());
+  if (!http1::write_request_head(request(), plan_request(), out)) {
+    let_go_of_server(true);
+    answer(500, EndedBy::kProxy, "the rewritten head does not fit");
+    return 0;
+  }
+  state_ = State::kRelay;
+  request_started_ = true;
+  return forward_body(out.written(), bytes);
+}
+
+// Sends `head` and what `bytes` holds of the body, gathered. Returns the bytes used.
+size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
+  Gather out;
+  out.add(head);
+  size_t used = 0;
+  bool more = !request_done_;
+  while (more) {
+    const BodyReader::Step step = request_body_.next(bytes.substr(used));
+    used += step.consumed;
+    switch (step.kind) {
+      case BodyReader::Kind::kNeedMore: more = false; break;
+      case BodyReader::Kind::kPiece:
+        body_started_ = true;
+        request_framing_ == BodyKind::kChunked ? out.add_chunk(step.piece) : out.add(step.piece);
+        break;
+      case BodyReader::Kind::kEnd:
+        request_done_ = true;
+        more = false;
+        if (request_framing_ == BodyKind::kChunked) out.add_last_chunk(request_body_.trailers());
+        break;
+      case BodyReader::Kind::kError: body_is_bad(); return used;
+    }
+    if (!more || !out.full()) continue;
+    server_->stats().bytes_sent.add(out.bytes());
+    if (!conn_->write(out.pieces())) send_broken_ = true;
+    out.clear();
+    if (send_broken_ || conn_->above_high_water()) break;
+  }
+  bytes_in_ += used;
+  server_->stats().bytes_sent.add(out.bytes());
+  // Broken: the server may have answered already. Its bytes, or its end, tell (on_server_end).
+  if (!send_broken_ && !out.empty() && !conn_->write(out.pieces())) send_broken_ = true;
+  if (request_done_) conn_->set_deadline(timeouts().response_headers);
+  return used;
+}
+
+void Exchange::body_is_bad() {
+  const bool too_large = request_body_.error() == http1::BodyError::kTooLarge;
+  keep_alive_ = false;
+  if (response_started_) return cut_response("the request body is malformed");
+  let_go_of_server(false);
+  answer(
+      too_large ? 413 : 400, EndedBy::kClient,
+      too_large ? "the body is larger than the listener allows" : "the request body is malformed");
+}
+
+void Exchange::on_server_drained() {
+  client_.resume_input();
+}
+
+void Exchange::on_client_timeout(bool sending_body) {
+  keep_alive_ = false;
+  if (sending_body && !response_started_) {
+    let_go_of_server(false);
+    answer(408, EndedBy::kClient, "the request body did not arrive in time");
+    return;
+  }
+  ended_by_ = EndedBy::kClient;
+  cause_ = sending_body ? "the request body did not arrive in time" : "the client stopped reading";
+  client_.abort();
+}
+
+void Exchange::on_client_end(int error) {
+  if (client_ended_ && error == 0) return;
+  client_ended_ = true;
+  if (state_ == State::kTunnel) {
+    if (error != 0) return;  // The connection is being closed: on_client_gone() follows.
+    conn_->shutdown_send();
+    if (server_ended_) return finish_when_flushed();
+    conn_->set_deadline(timeouts().half_closed);
+    return;
+  }
+  // A client that is gone before its answer has begun wants none (and frees its place); while the
+  // answer is on its way a FIN may be just that, half a close.
+  if (error == 0 && request_done_ && (response_started_ || state_ == State::kFlush)) return;
+  ended_by_ = EndedBy::kClient;
+  cause_ = error == 0 ? "the client closed" : "the client reset";
+  if (error == 0) client_.close();
+}
+
+}  // namespace ringway

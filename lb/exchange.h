@@ -1,0 +1,174 @@
+// lb/exchange.h - one HTTP request and its response: route, pick a server, relay, release.
+//
+// Affinity:  one shard. Ownership: a slab object owned by its ClientConn; freed at the end of the
+//            turn in which it is done. Holds a server connection while it needs one.
+// Bounds:    attempts by the upstream's retry setting; bodies stream, at most one high-water mark
+// of
+//            them waits on either side.
+// Why:       run() reads top to bottom; only it and the do_*() functions decide where to go next.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "core/chunks.h"
+#include "lb/gather.h"
+#include "lb/upstream.h"
+#include "pool/server_conn.h"
+#include "proto/http1_body.h"
+#include "proto/http1_head.h"
+#include "proto/http1_write.h"
+
+namespace ringway {
+
+class ClientConn;
+class Worker;
+struct SnapshotUse;
+
+// The bytes of a request's head, kept for retries and the log.
+class HeadStore {
+ public:
+  ~HeadStore();
+  // Copies `bytes`; nullptr when the pool is exhausted. They stay until clear().
+  [[nodiscard]] const char* keep(ChunkPool& pool, std::string_view bytes);
+  void clear(ChunkPool& pool);
+
+ private:
+  std::array<char, 1024> small_;
+  Chunk* chunk_ = nullptr;
+  std::unique_ptr<char[]> large_;  // beyond a chunk
+};
+
+class Exchange final : public ServerUser {
+ public:
+  Exchange(Worker& worker, ClientConn& client);
+  ~Exchange();
+
+  // Begins with a parsed head, whose parser it keeps. `bytes` are the head's.
+  void start(http1::HeadParser* parser, std::string_view bytes);
+
+  // Bytes behind the head. Returns how many belong to this request and were used.
+  size_t on_request_bytes(std::string_view bytes);
+  // What waited for the client has been sent, or fell below the low-water mark.
+  void on_client_drained();
+  // The client ended its side (0) or is gone (errno).
+  void on_client_end(int error);
+  // The client connection is being closed: let go of everything. The last call.
+  void on_client_gone();
+  // The client stalls while sending its body (408), or while reading the answer.
+  void on_client_timeout(bool sending_body);
+
+  // Request body bytes are still to come and can be taken.
+  [[nodiscard]] bool wants_body() const;
+  [[nodiscard]] bool request_done() const { return request_done_; }
+  [[nodiscard]] bool in_tunnel() const { return state_ == State::kTunnel; }
+  [[nodiscard]] bool finished() const { return state_ == State::kDone; }
+
+  void on_server_connected(int error) override;
+  void on_server_bytes(std::span<const std::byte> bytes) override;
+  void on_server_end(int error) override;
+  void on_server_drained() override;
+  void on_server_timeout() override;
+
+ private:
+  enum class State : uint8_t {
+    kRoute,       // which route, and what it does
+    kPickServer,  // which server
+    kTakeConn,    // a connection to it
+    kConnecting,  // waits for that connection
+    kSendHead,    // has it; the head goes out with the first body bytes
+    kRelay,       // bodies both ways
+    kTunnel,      // after a 101: bytes both ways
+    kFlush,       // the answer is complete but partly queued
+    kDone
+  };
+  enum class Step : uint8_t { kNext, kWait };
+  enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
+
+  void run();
+  Step do_route();
+  Step do_pick_server();
+  Step do_take_conn();
+
+  // The request's way to the server (exchange.cc).
+  size_t send_head(std::string_view bytes);
+  size_t forward_body(std::string_view head, std::string_view bytes);
+  [[nodiscard]] http1::RequestPlan plan_request();
+  [[nodiscard]] std::string_view rewritten_path();
+  void body_is_bad();
+  void attempt_failed(std::string_view cause, bool timed_out);
+
+  // The response's way to the client (exchange_response.cc).
+  void read_response_head(std::string_view bytes);
+  void interim_response();
+  void start_response(std::string_view rest);
+  void start_tunnel(std::string_view rest);
+  [[nodiscard]] http1::ResponsePlan plan_response(const http1::Head& response);
+  void relay_response(std::string_view head, std::string_view bytes);
+  void end_response(bool extra_bytes);
+  void bad_response(std::string_view cause);
+  void cut_response(std::string_view cause);
+  void tunnel_bytes(std::span<const std::byte> bytes);
+  void tunnel_server_end(int error);
+
+  // Ends (exchange_end.cc).
+  Step answer(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra = {});
+  Step respond(const http1::OwnResponse& response, EndedBy by, std::string_view cause);
+  Step redirect();
+  void let_go_of_server(bool reusable);
+  void finish_when_flushed();
+  void done();
+  void release_all();
+  void log();
+
+  [[nodiscard]] const config::Timeouts& timeouts() const;
+  [[nodiscard]] const http1::Head& request() const { return parser_->head(); }
+
+  Worker& worker_;
+  ClientConn& client_;
+  SnapshotUse& use_;
+  http1::HeadParser* parser_ = nullptr;           // the request's head
+  http1::HeadParser* response_parser_ = nullptr;  // while the response's head is read
+  const config::Route* route_ = nullptr;
+  ShardUpstream* upstream_ = nullptr;
+  ShardServer* server_ = nullptr;
+  ServerConn* conn_ = nullptr;
+  ShardServer* last_server_ = nullptr;  // for the log; pinned
+  http1::BodyReader request_body_;
+  http1::BodyReader response_body_;
+  InBuffer response_in_;  // a partial response head
+  HeadStore head_;
+
+  std::array<uint32_t, 16> tried_;
+  uint32_t tried_count_ = 0;
+  uint32_t tried_epoch_ = 0;
+  uint32_t attempts_ = 0;
+  http1::BodyKind request_framing_ = http1::BodyKind::kNone;   // towards the server
+  http1::BodyKind response_framing_ = http1::BodyKind::kNone;  // towards the client
+
+  int64_t start_us_;
+  int64_t connected_us_ = 0;
+  int64_t first_byte_us_ = 0;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+  std::string_view cause_;  // a literal: why it ended early
+  uint16_t status_ = 0;
+  State state_ = State::kRoute;
+  EndedBy ended_by_ = EndedBy::kNobody;
+  bool request_done_ = false;      // all of the request was taken from the client
+  bool request_started_ = false;   // any byte of it was given to a server
+  bool body_started_ = false;      // so that it cannot be sent again
+  bool send_broken_ = false;       // the server takes no more of it
+  bool response_started_ = false;  // any byte of the final head was given to the client
+  bool keep_alive_ = false;        // the client's connection afterwards
+  bool server_keep_alive_ = false;
+  bool fresh_ = false;  // do not reuse: an idle connection was stale
+  bool was_reused_ = false;
+  bool client_ended_ = false;
+  bool server_ended_ = false;
+};
+
+}  // namespace ringway

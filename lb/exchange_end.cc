@@ -1,0 +1,175 @@
+// lb/exchange_end.cc - answers of our own, and how an exchange ends.
+#include "core/base/check.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+Exchange::Step Exchange::answer(uint16_t status, EndedBy by, std::string_view cause,
+                                std::string_view extra) {
+  char body[192];
+  http1::Out text(std::span<char>(body, sizeof body));
+  text.put_number(status);
+  text.put(" ");
+  text.put(http1::reason_phrase(status));
+  text.put(": ");
+  text.put(cause);
+  text.put("\n");
+  return respond({.status = status, .body = text.written(), .extra = extra}, by, cause);
+}
+
+Exchange::Step Exchange::respond(const http1::OwnResponse& response, EndedBy by,
+                                 std::string_view cause) {
+  RW_CHECK(!response_started_);
+  RW_CHECK(conn_ == nullptr);
+  // The rest of the request's body is not waited for, so nothing can follow it.
+  keep_alive_ = keep_alive_ && request_done_ && !worker_.draining();
+  http1::OwnResponse full = response;
+  full.keep_alive = keep_alive_;
+  full.head_only = request().method == http1::Method::kHead;
+  status_ = full.status;
+  cause_ = cause;
+  ended_by_ = by;
+  // The render buffer may hold `extra`; our answers are written beside it.
+  http1::Out out(worker_.answer_buffer(full.body.size() + full.extra.size() + 1024));
+  RW_CHECK(http1::write_own_response(full, out));
+  response_started_ = true;
+  bytes_out_ += out.written().size();
+  const iovec piece{.iov_base = const_cast<char*>(out.written().data()),
+                    .iov_len = out.written().size()};
+  if (client_.write({&piece, 1})) finish_when_flushed();
+  return Step::kWait;
+}
+
+Exchange::Step Exchange::redirect() {
+  const config::Route::Redirect& to = route_->redirect;
+  const http1::Head& head = request();
+  http1::Out location(worker_.render_buffer());
+  location.put("Location: ");
+  location.put(to.scheme.empty() ? std::string_view("http") : std::string_view(to.scheme));
+  location.put("://");
+  // A port of the request's host belongs to this listener, hardly to another scheme.
+  std::string_view host = to.host.empty() ? head.view(head.authority) : std::string_view(to.host);
+  if (to.host.empty() && !to.scheme.empty()) {
+    const size_t colon = host.rfind(':');
+    if (colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos) {
+      host = host.substr(0, colon);
+    }
+  }
+  location.put(host);
+  if (to.path.empty()) {
+    location.put(head.view(head.path));
+    if (head.has_query) {
+      location.put("?");
+      location.put(head.view(head.query));
+    }
+  } else {
+    location.put(to.path);
+  }
+  location.put("\r\n");
+  if (location.full()) return answer(500, EndedBy::kProxy, "the redirect does not fit");
+  return respond({.status = to.status, .extra = location.written()}, EndedBy::kNobody, {});
+}
+
+void Exchange::let_go_of_server(bool reusable) {
+  if (response_parser_ != nullptr) worker_.give_back_parser(response_parser_);
+  response_parser_ = nullptr;
+  response_in_.clear(worker_.chunks());
+  if (conn_ != nullptr) {
+    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
+    reusable ? server_->slot.give_back(*conn_) : server_->slot.discard(*conn_);
+    conn_ = nullptr;
+  }
+  if (server_ != nullptr) {
+    if (last_server_ != nullptr) --last_server_->pins;
+    last_server_ = server_;
+    ++last_server_->pins;
+    upstream_->release(*server_);
+    server_ = nullptr;
+  }
+}
+
+// The answer is complete. It is over once the client's kernel has all of it.
+void Exchange::finish_when_flushed() {
+  if (client_.queued() == 0) return done();
+  state_ = State::kFlush;
+}
+
+void Exchange::done() {
+  release_all();
+  client_.on_exchange_done(keep_alive_, !request_done_);
+}
+
+void Exchange::on_client_gone() {
+  if (state_ == State::kDone) return;
+  if (ended_by_ == EndedBy::kNobody) {
+    ended_by_ = EndedBy::kClient;
+    cause_ = "the client closed";
+  }
+  if (ended_by_ == EndedBy::kClient) client_.listener().stats().client_aborts.add();
+  if (!response_started_) status_ = 499;
+  release_all();
+}
+
+// Gives everything back, counts and logs. The object itself is freed at the end of the turn.
+void Exchange::release_all() {
+  RW_CHECK(state_ != State::kDone);
+  let_go_of_server(false);
+  state_ = State::kDone;
+  ListenerStats& stats = client_.listener().stats();
+  stats.active_requests.sub();
+  stats.responses[response_started_ ? status_ / 100 : 0].add();
+  stats.duration.record(static_cast<uint64_t>(worker_.now_us() - start_us_));
+  log();
+  if (last_server_ != nullptr) --last_server_->pins;
+  last_server_ = nullptr;
+  if (upstream_ != nullptr) {
+    upstream_->stats().active.sub();
+    --upstream_->users;
+    upstream_ = nullptr;
+  }
+  worker_.give_back_parser(parser_);
+  parser_ = nullptr;
+  head_.clear(worker_.chunks());
+  worker_.release_snapshot(use_);
+  worker_.bury(*this);
+}
+
+void Exchange::log() {
+  if (!worker_.logs_access()) return;
+  const http1::Head& head = request();
+  AccessRecord record;
+  record.timestamp_us = worker_.wall_us() - (worker_.now_us() - start_us_);
+  record.client = client_.peer();
+  record.listener = client_.listener().config().name;
+  if (route_ != nullptr) record.route = route_->name;
+  if (upstream_ != nullptr) record.upstream = upstream_->name();
+  if (last_server_ != nullptr) record.server = last_server_->object->name;
+  record.method = head.view(head.method_text);
+  record.target = head.view(head.target);
+  record.host = head.view(head.authority);
+  record.version = head.version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+  record.status = status_;
+  record.bytes_received = bytes_in_;
+  record.bytes_sent = bytes_out_;
+  record.total_us = worker_.now_us() - start_us_;
+  if (connected_us_ != 0 && !was_reused_) record.connect_us = connected_us_ - start_us_;
+  if (first_byte_us_ != 0) record.first_byte_us = first_byte_us_ - connected_us_;
+  record.attempts = attempts_;
+  record.reused = was_reused_;
+  switch (ended_by_) {
+    case EndedBy::kNobody: record.ended_by = AccessRecord::EndedBy::kNone; break;
+    case EndedBy::kClient: record.ended_by = AccessRecord::EndedBy::kClient; break;
+    case EndedBy::kServer: record.ended_by = AccessRecord::EndedBy::kServer; break;
+    case EndedBy::kProxy: record.ended_by = AccessRecord::EndedBy::kProxy; break;
+  }
+  record.cause = cause_;
+  if (const http1::Field* f = head.find(http1::FieldId::kUserAgent)) {
+    record.user_agent = head.value(*f);
+  }
+  if (const http1::Field* f = head.find(http1::FieldId::kReferer)) record.referer = head.value(*f);
+  worker_.log_access(record);
+}
+
+}  // namespace ringway

@@ -1,0 +1,285 @@
+// lb/exchange_response.cc - the response's side of an exchange, and tunnels.
+#include <errno.h>
+
+#include "core/base/check.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using http1::BodyKind;
+using http1::BodyReader;
+using http1::HeadParser;
+
+namespace {
+
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+void Exchange::on_server_bytes(std::span<const std::byte> bytes) {
+  RW_CHECK(conn_ != nullptr);
+  if (state_ == State::kTunnel) return tunnel_bytes(bytes);
+  // Bytes before the request was sent: whatever this is, it is no answer to it.
+  if (state_ == State::kSendHead) return bad_response("bytes before the request");
+  RW_CHECK(state_ == State::kRelay);
+  if (first_byte_us_ == 0) first_byte_us_ = worker_.now_us();
+  if (response_started_) return relay_response({}, text_of(bytes));
+  if (response_in_.empty()) return read_response_head(text_of(bytes));
+  const config::Limits& limits = client_.listener().config().limits;
+  if (!response_in_.append(worker_.chunks(), text_of(bytes), limits.header_bytes + 65'536U)) {
+    return bad_response("the response's head is too large");
+  }
+  read_response_head(response_in_.view());
+  if (state_ == State::kDone || response_started_) response_in_.clear(worker_.chunks());
+}
+
+void Exchange::read_response_head(std::string_view bytes) {
+  const config::Limits& limits = client_.listener().config().limits;
+  for (;;) {
+    if (response_parser_ == nullptr) {
+      response_parser_ = worker_.take_parser();
+      response_parser_->start_response(
+          {.header_bytes = limits.header_bytes, .fields = limits.headers, .uri_bytes = 0},
+          {.request_method = request().method, .upgrade_forwarded = request().upgrade});
+    }
+    switch (response_parser_->parse(bytes)) {
+      case HeadParser::Status::kError:
+        return bad_response(http1::phrase_of(response_parser_->error()));
+      case HeadParser::Status::kNeedMore:
+        if (response_in_.empty() &&
+            !response_in_.append(worker_.chunks(), bytes, limits.header_bytes + 65'536U)) {
+          bad_response("out of buffers");
+        }
+        return;
+      case HeadParser::Status::kDone: break;
+    }
+    const http1::Head& head = response_parser_->head();
+    const std::string_view rest = bytes.substr(head.head_len);
+    if (head.status == 101) return start_tunnel(rest);
+    if (head.status >= 200) return start_response(rest);
+    interim_response();
+    if (state_ != State::kRelay) return;
+    // What follows an interim response begins a new head.
+    const size_t used = bytes.size() - rest.size();
+    if (!response_in_.empty()) {
+      response_in_.consume(worker_.chunks(), used);
+      bytes = response_in_.empty() ? std::string_view() : response_in_.view();
+    } else {
+      bytes = rest;
+    }
+    if (bytes.empty()) return;
+  }
+}
+
+// Passes a 1xx on, except to HTTP/1.0 clients, which do not know them (RFC 9110 15.2).
+void Exchange::interim_response() {
+  const http1::Head& head = response_parser_->head();
+  if (request().version_minor > 0) {
+    http1::Out out(worker_.render_buffer());
+    if (!http1::write_response_head(head, {.client_version_minor = 1}, out)) {
+      return bad_response("an interim response does not fit");
+    }
+    bytes_out_ += out.written().size();
+    const iovec piece{.iov_base = const_cast<char*>(out.written().data()),
+                      .iov_len = out.written().size()};
+    if (!client_.write({&piece, 1})) return;
+  }
+  worker_.give_back_parser(response_parser_);
+  response_parser_ = nullptr;
+}
+
+http1::ResponsePlan Exchange::plan_response(const http1::Head& response) {
+  const http1::Head& asked = request();
+  response_framing_ = response.body;
+  if (asked.version_minor == 0 && response_framing_ == BodyKind::kChunked) {
+    response_framing_ = BodyKind::kUntilClose;
+  }
+  if (asked.version_minor > 0 && response_framing_ == BodyKind::kUntilClose) {
+    response_framing_ = BodyKind::kChunked;
+  }
+  // An answer before the end of the request: the rest of it is not waited for.
+  if (response_framing_ == BodyKind::kUntilClose || !request_done_) keep_alive_ = false;
+  if (worker_.draining()) keep_alive_ = false;
+  const bool bodiless = asked.method == http1::Method::kHead || response.status == 304;
+  return {
+      .body = response_framing_,
+      .content_length = response.content_length,
+      .has_content_length = bodiless && response.find(http1::FieldId::kContentLength) != nullptr,
+      .keep_alive = keep_alive_,
+      .client_version_minor = asked.version_minor,
+      .edits = route_->response_headers.empty() ? nullptr : &route_->response_headers,
+      .upgrade = false};
+}
+
+void Exchange::start_response(std::string_view rest) {
+  const http1::Head& head = response_parser_->head();
+  status_ = head.status;
+  server_keep_alive_ = head.keep_alive && head.body != BodyKind::kUntilClose;
+  response_body_.start(head.body, head.content_length, {});
+  http1::Out out(worker_.render_buffer());
+  if (!http1::write_response_head(head, plan_response(head), out)) {
+    return bad_response("the response's head does not fit");
+  }
+  response_started_ = true;
+  conn_->set_deadline(timeouts().server_idle);
+  relay_response(out.written(), rest);
+}
+
+// Sends `head` and the part of the body in `bytes`, gathered.
+void Exchange::relay_response(std::string_view head, std::string_view bytes) {
+  Gather out;
+  out.add(head);
+  size_t used = 0;
+  bool more = true;
+  bool ended = false;
+  while (more) {
+    const BodyReader::Step step = response_body_.next(bytes.substr(used));
+    used += step.consumed;
+    switch (step.kind) {
+      case BodyReader::Kind::kNeedMore: more = false; break;
+      case BodyReader::Kind::kPiece:
+        response_framing_ == BodyKind::kChunked ? out.add_chunk(step.piece) : out.add(step.piece);
+        break;
+      case BodyReader::Kind::kEnd:
+        ended = true;
+        more = false;
+        if (response_framing_ == BodyKind::kChunked) {
+          out.add_last_chunk(response_body_.trailers());
+        }
+        break;
+      case BodyReader::Kind::kError: return cut_response("malformed chunk in the response");
+    }
+    if (!more || !out.full()) continue;
+    bytes_out_ += out.bytes();
+    if (!client_.write(out.pieces())) return;
+    out.clear();
+  }
+  bytes_out_ += out.bytes();
+  if (!out.empty() && !client_.write(out.pieces())) return;
+  if (ended) return end_response(used < bytes.size());
+  conn_->set_deadline(timeouts().server_idle);
+  // Back-pressure: the server is not read until the client has taken most of what waits.
+  if (client_.above_high_water()) conn_->set_receiving(false);
+}
+
+void Exchange::on_client_drained() {
+  if (state_ == State::kFlush) {
+    if (client_.queued() == 0) done();
+    return;
+  }
+  if (conn_ == nullptr || (state_ != State::kRelay && state_ != State::kTunnel)) return;
+  if (!server_ended_) conn_->set_receiving(true);
+}
+
+void Exchange::end_response(bool extra_bytes) {
+  const bool clean =
+      request_done_ && !extra_bytes && !send_broken_ && server_keep_alive_ && conn_->queued() == 0;
+  let_go_of_server(clean);
+  finish_when_flushed();
+}
+
+void Exchange::on_server_end(int error) {
+  server_ended_ = true;
+  if (state_ == State::kTunnel) return tunnel_server_end(error);
+  if (response_started_) {
+    if (error != 0 || !response_body_.finish_at_close()) {
+      return cut_response(error != 0 ? "the server reset the connection"
+                                     : "the server closed before the end of the response");
+    }
+    // Until-close bodies end here; towards HTTP/1.1 that is a last chunk.
+    if (response_framing_ == BodyKind::kChunked) {
+      Gather out;
+      out.add_last_chunk({});
+      bytes_out_ += out.bytes();
+      if (!client_.write(out.pieces())) return;
+    }
+    return end_response(false);
+  }
+  // An idle connection that the server was just closing: the request was never looked at, so one
+  // that may be repeated is, on a fresh connection (RFC 9110 9.2.2).
+  const bool untouched = first_byte_us_ == 0;
+  const bool repeatable = http1::is_idempotent(request().method) && !body_started_;
+  if (untouched && was_reused_ && (repeatable || !request_started_)) {
+    fresh_ = true;
+    send_broken_ = false;
+    server_ended_ = false;
+    --attempts_;
+    let_go_of_server(false);
+    upstream_->stats().retries.add();
+    state_ = State::kPickServer;
+    run();
+    if (state_ == State::kSendHead) client_.resume_input();
+    return;
+  }
+  bad_response(untouched ? "the server closed before a response"
+                         : "the server closed inside the response's head");
+}
+
+void Exchange::on_server_timeout() {
+  if (state_ == State::kTunnel) return cut_response("the tunnel was idle for too long");
+  if (response_started_) return cut_response("the server stalled inside the response");
+  upstream_->stats().timeouts.add();
+  keep_alive_ = keep_alive_ && request_done_;
+  let_go_of_server(false);
+  answer(504, EndedBy::kServer, "no response in time");
+}
+
+// Nothing of it has reached the client yet: 502, and the connection is never used again.
+void Exchange::bad_response(std::string_view cause) {
+  RW_CHECK(!response_started_);
+  upstream_->stats().bad_responses.add();
+  let_go_of_server(false);
+  answer(502, EndedBy::kServer, cause);
+}
+
+// Part of it has: the only honest end is one that the client can see, so the stream is cut.
+void Exchange::cut_response(std::string_view cause) {
+  ended_by_ = EndedBy::kServer;
+  cause_ = cause;
+  if (state_ != State::kTunnel) upstream_->stats().bad_responses.add();
+  client_.abort();
+}
+
+void Exchange::start_tunnel(std::string_view rest) {
+  const http1::Head& head = response_parser_->head();
+  status_ = 101;
+  http1::Out out(worker_.render_buffer());
+  if (!http1::write_response_head(head, {.client_version_minor = 1, .upgrade = true}, out)) {
+    return bad_response("the response's head does not fit");
+  }
+  response_started_ = true;
+  keep_alive_ = false;
+  request_done_ = true;
+  state_ = State::kTunnel;
+  conn_->set_deadline(timeouts().tunnel_idle);
+  Gather pieces;
+  pieces.add(out.written());
+  pieces.add(rest);
+  bytes_out_ += pieces.bytes();
+  if (!client_.write(pieces.pieces())) return;
+  client_.resume_input();  // What the client sent behind its request now belongs to the tunnel.
+}
+
+void Exchange::tunnel_bytes(std::span<const std::byte> bytes) {
+  bytes_out_ += bytes.size();
+  const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+  conn_->set_deadline(timeouts().tunnel_idle);
+  if (!client_.write({&piece, 1})) return;
+  if (client_.above_high_water()) conn_->set_receiving(false);
+}
+
+void Exchange::tunnel_server_end(int error) {
+  if (error != 0) return cut_response("the server reset the tunnel");
+  client_.shutdown_send();
+  if (client_ended_) {
+    let_go_of_server(false);
+    return finish_when_flushed();
+  }
+  conn_->set_deadline(timeouts().half_closed);
+}
+
+}  // namespace ringway

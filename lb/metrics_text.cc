@@ -1,0 +1,260 @@
+// lb/metrics_text.cc
+#include "lb/metrics_text.h"
+
+#include <array>
+
+#include "lb/admin/metrics.h"
+
+namespace ringway {
+namespace {
+
+constexpr std::array<std::string_view, 6> kClasses{"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+// One counter of a stats struct, and how it is called.
+template <typename Stats>
+struct Line {
+  std::string_view name;
+  std::string_view help;
+  MetricType type;
+  Counter Stats::*counter;
+};
+
+constexpr Line<ListenerStats> kListenerLines[] = {
+    {"ringway_listener_accepted_total", "Client connections accepted.", MetricType::kCounter,
+     &ListenerStats::accepted},
+    {"ringway_listener_connections", "Client connections open.", MetricType::kGauge,
+     &ListenerStats::active},
+    {"ringway_listener_refused_limit_total", "Closed at once by max_connections.",
+     MetricType::kCounter, &ListenerStats::refused_limit},
+    {"ringway_listener_refused_memory_total", "Refused for want of memory.", MetricType::kCounter,
+     &ListenerStats::refused_memory},
+    {"ringway_listener_handed_over_total", "Accepted by one shard, served by another.",
+     MetricType::kCounter, &ListenerStats::handed_over},
+    {"ringway_listener_requests_total", "HTTP requests with a valid head.", MetricType::kCounter,
+     &ListenerStats::requests},
+    {"ringway_listener_active_requests", "HTTP requests in progress.", MetricType::kGauge,
+     &ListenerStats::active_requests},
+    {"ringway_listener_rejected_heads_total", "Requests refused before routing.",
+     MetricType::kCounter, &ListenerStats::rejected_heads},
+    {"ringway_listener_timeouts_total", "Client-side timeouts.", MetricType::kCounter,
+     &ListenerStats::timeouts},
+    {"ringway_listener_client_aborts_total", "Requests or sessions that the client broke off.",
+     MetricType::kCounter, &ListenerStats::client_aborts},
+    {"ringway_listener_received_bytes_total", "Bytes from clients.", MetricType::kCounter,
+     &ListenerStats::bytes_received},
+    {"ringway_listener_sent_bytes_total", "Bytes to clients.", MetricType::kCounter,
+     &ListenerStats::bytes_sent},
+};
+
+constexpr Line<UpstreamStats> kUpstreamLines[] = {
+    {"ringway_upstream_requests_total", "Requests or sessions sent to an upstream.",
+     MetricType::kCounter, &UpstreamStats::requests},
+    {"ringway_upstream_active", "Requests or sessions in progress.", MetricType::kGauge,
+     &UpstreamStats::active},
+    {"ringway_upstream_retries_total", "Attempts after the first.", MetricType::kCounter,
+     &UpstreamStats::retries},
+    {"ringway_upstream_no_server_total", "Refused since no server was available.",
+     MetricType::kCounter, &UpstreamStats::no_server},
+    {"ringway_upstream_bad_responses_total", "Malformed or cut responses.", MetricType::kCounter,
+     &UpstreamStats::bad_responses},
+    {"ringway_upstream_timeouts_total", "No connection or response in time.", MetricType::kCounter,
+     &UpstreamStats::timeouts},
+};
+
+constexpr Line<ServerStats> kServerLines[] = {
+    {"ringway_server_requests_total", "Requests or sessions given a connection.",
+     MetricType::kCounter, &ServerStats::requests},
+    {"ringway_server_sessions", "Requests or sessions in flight.", MetricType::kGauge,
+     &ServerStats::sessions},
+    {"ringway_server_connects_total", "Connections attempted.", MetricType::kCounter,
+     &ServerStats::connects},
+    {"ringway_server_connect_errors_total", "Connections that failed.", MetricType::kCounter,
+     &ServerStats::connect_errors},
+    {"ringway_server_reused_total", "Requests over an idle connection.", MetricType::kCounter,
+     &ServerStats::reused},
+    {"ringway_server_idle_closed_total", "Idle connections that ended.", MetricType::kCounter,
+     &ServerStats::idle_closed},
+    {"ringway_server_connections_busy", "Connections in use.", MetricType::kGauge,
+     &ServerStats::busy},
+    {"ringway_server_connections_idle", "Connections kept for reuse.", MetricType::kGauge,
+     &ServerStats::idle},
+    {"ringway_server_connections_connecting", "Connections being made.", MetricType::kGauge,
+     &ServerStats::connecting},
+    {"ringway_server_sent_bytes_total", "Bytes to servers.", MetricType::kCounter,
+     &ServerStats::bytes_sent},
+    {"ringway_server_received_bytes_total", "Bytes from servers.", MetricType::kCounter,
+     &ServerStats::bytes_received},
+};
+
+constexpr Line<EngineCounters> kEngineLines[] = {
+    {"ringway_shard_turns_total", "Turns of the main loop.", MetricType::kCounter,
+     &EngineCounters::turns},
+    {"ringway_shard_events_total", "Events delivered by the kernel.", MetricType::kCounter,
+     &EngineCounters::events},
+    {"ringway_shard_accept_pauses_total", "Accepting paused: descriptors or memory ran out.",
+     MetricType::kCounter, &EngineCounters::accept_pauses},
+    {"ringway_shard_sq_full_total", "A full submission queue was submitted early.",
+     MetricType::kCounter, &EngineCounters::sq_full},
+    {"ringway_shard_submit_busy_total", "The kernel took no submissions for now.",
+     MetricType::kCounter, &EngineCounters::submit_busy},
+    {"ringway_shard_cq_overflows_total", "Turns with held-back completions.", MetricType::kCounter,
+     &EngineCounters::cq_overflows},
+    {"ringway_shard_stale_events_total", "Events for what was closed already.",
+     MetricType::kCounter, &EngineCounters::stale_events},
+    {"ringway_shard_wakes_total", "Wake-ups by other threads.", MetricType::kCounter,
+     &EngineCounters::wakes},
+    {"ringway_shard_spins_total", "Waits that began by spinning.", MetricType::kCounter,
+     &EngineCounters::spins},
+    {"ringway_shard_spin_microseconds_total", "Time spent spinning.", MetricType::kCounter,
+     &EngineCounters::spin_us},
+    {"ringway_shard_sleeps_total", "Waits that gave up the core.", MetricType::kCounter,
+     &EngineCounters::sleeps},
+};
+
+template <typename Stats>
+uint64_t total(PerShard<Stats>& per_shard, Counter Stats::*counter) {
+  uint64_t sum = 0;
+  for (auto& cell : per_shard.stats) sum += (cell.stats.*counter).get();
+  return sum;
+}
+
+void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
+  for (const auto& line : kListenerLines) {
+    out.family(line.name, line.help, line.type);
+    for (const auto& listener : snapshot.listeners) {
+      const MetricLabel labels[] = {{"listener", listener->name}};
+      out.sample(labels, total(listener->shard, line.counter));
+    }
+  }
+  out.family("ringway_listener_responses_total", "Responses by status class; none: client gone.",
+             MetricType::kCounter);
+  for (const auto& listener : snapshot.listeners) {
+    for (size_t i = 0; i < kClasses.size(); ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : listener->shard.stats) sum += cell.stats.responses[i].get();
+      const MetricLabel labels[] = {{"listener", listener->name}, {"class", kClasses[i]}};
+      out.sample(labels, sum);
+    }
+  }
+  out.family("ringway_listener_duration_seconds",
+             "From the head of a request, or the accepting of "
+             "a session, to its end.",
+             MetricType::kHistogram);
+  for (const auto& listener : snapshot.listeners) {
+    LatencySnapshot sum;
+    for (auto& cell : listener->shard.stats) sum.add(cell.stats.duration);
+    const MetricLabel labels[] = {{"listener", listener->name}};
+    out.histogram(labels, sum);
+  }
+}
+
+void write_upstreams(MetricsWriter& out, const Snapshot& snapshot) {
+  for (const auto& line : kUpstreamLines) {
+    out.family(line.name, line.help, line.type);
+    for (const auto& upstream : snapshot.upstreams) {
+      const MetricLabel labels[] = {{"upstream", upstream->name}};
+      out.sample(labels, total(upstream->shard, line.counter));
+    }
+  }
+}
+
+// Calls `write` for every server, with its labels.
+template <typename Write>
+void for_each_server(const Snapshot& snapshot, Write write) {
+  for (size_t i = 0; i < snapshot.servers.size(); ++i) {
+    for (const auto& server : snapshot.servers[i]) {
+      const MetricLabel labels[] = {{"upstream", snapshot.upstreams[i]->name},
+                                    {"server", server->name}};
+      write(MetricLabels(labels), *server);
+    }
+  }
+}
+
+void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
+  for (const auto& line : kServerLines) {
+    out.family(line.name, line.help, line.type);
+    for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+      out.sample(labels, total(server.shard, line.counter));
+    });
+  }
+  out.family("ringway_server_responses_total", "Responses by status class; none: there was none.",
+             MetricType::kCounter);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    for (size_t i = 0; i < kClasses.size(); ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : server.shard.stats) sum += cell.stats.responses[i].get();
+      const MetricLabel with_class[] = {labels[0], labels[1], {"class", kClasses[i]}};
+      out.sample(with_class, sum);
+    }
+  });
+  out.family("ringway_server_up", "1 while health checks find the server up, or there are none.",
+             MetricType::kGauge);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    out.sample(labels, uint64_t{server.health->up() ? 1U : 0U});
+  });
+  out.family("ringway_server_checks_total", "Health checks by result.", MetricType::kCounter);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    const MetricLabel passed[] = {labels[0], labels[1], {"result", "passed"}};
+    out.sample(passed, server.health->checks_passed.get());
+    const MetricLabel failed[] = {labels[0], labels[1], {"result", "failed"}};
+    out.sample(failed, server.health->checks_failed.get());
+  });
+  out.family("ringway_server_transitions_total", "Changes between up and down.",
+             MetricType::kCounter);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    out.sample(labels, server.health->transitions.get());
+  });
+}
+
+void write_shards(MetricsWriter& out, ShardSet& shards) {
+  out.family("ringway_shard_connections", "Client connections of each shard.", MetricType::kGauge);
+  for (uint32_t i = 0; i < shards.count(); ++i) {
+    const std::string number = std::to_string(i);
+    const MetricLabel labels[] = {{"shard", number}};
+    out.sample(labels, uint64_t{shards.loads()[i].clients.load(std::memory_order_relaxed)});
+  }
+  for (const auto& line : kEngineLines) {
+    out.family(line.name, line.help, line.type);
+    for (uint32_t i = 0; i < shards.count(); ++i) {
+      const std::string number = std::to_string(i);
+      const MetricLabel labels[] = {{"shard", number}};
+      out.sample(labels, (shards.at(i).engine_counters()->*line.counter).get());
+    }
+  }
+  out.family("ringway_engine_info", "1; the engine of each shard.", MetricType::kGauge);
+  for (uint32_t i = 0; i < shards.count(); ++i) {
+    const std::string number = std::to_string(i);
+    const MetricLabel labels[] = {{"shard", number}, {"engine", shards.at(i).engine_name()}};
+    out.sample(labels, uint64_t{1});
+  }
+}
+
+}  // namespace
+
+std::string metrics_text(const MetricsInputs& inputs) {
+  MetricsWriter out;
+  write_listeners(out, inputs.snapshot);
+  write_upstreams(out, inputs.snapshot);
+  write_servers(out, inputs.snapshot);
+  write_shards(out, inputs.shards);
+  out.family("ringway_uptime_seconds", "Since the start.", MetricType::kGauge);
+  out.sample({}, static_cast<double>(inputs.uptime_us) / 1e6);
+  out.family("ringway_config_number", "Counts up with every reload that succeeded.",
+             MetricType::kGauge);
+  out.sample({}, inputs.snapshot.number);
+  out.family("ringway_reloads_total", "Reloads by result.", MetricType::kCounter);
+  const MetricLabel succeeded[] = {{"result", "ok"}};
+  out.sample(succeeded, inputs.reloads_ok);
+  const MetricLabel failed[] = {{"result", "failed"}};
+  out.sample(failed, inputs.reloads_failed);
+  out.family("ringway_draining", "1 while the process drains.", MetricType::kGauge);
+  out.sample({}, uint64_t{inputs.draining ? 1U : 0U});
+  out.family("ringway_access_log_dropped_total", "Access log lines dropped: the ring was full.",
+             MetricType::kCounter);
+  uint64_t dropped = 0;
+  for (const LogRing* ring : inputs.access_rings) dropped += ring->dropped();
+  out.sample({}, dropped);
+  return out.take();
+}
+
+}  // namespace ringway

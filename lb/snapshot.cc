@@ -1,0 +1,66 @@
+// lb/snapshot.cc
+#include "lb/snapshot.h"
+
+namespace ringway {
+namespace {
+
+std::shared_ptr<ServerObject> find_server(const Snapshot* previous, const std::string& upstream,
+                                          const config::Server& server) {
+  if (previous == nullptr) return nullptr;
+  const auto& upstreams = previous->config->upstreams;
+  for (size_t i = 0; i < upstreams.size(); ++i) {
+    if (upstreams[i].name != upstream) continue;
+    for (size_t j = 0; j < upstreams[i].servers.size(); ++j) {
+      const config::Server& old = upstreams[i].servers[j];
+      if (old.name == server.name && old.address == server.address) return previous->servers[i][j];
+    }
+  }
+  return nullptr;
+}
+
+template <typename Object, typename Configs>
+std::shared_ptr<Object> find_named(const std::vector<std::shared_ptr<Object>>* objects,
+                                   const Configs* configs, const std::string& name) {
+  if (objects == nullptr) return nullptr;
+  for (size_t i = 0; i < configs->size(); ++i) {
+    if ((*configs)[i].name == name) return (*objects)[i];
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> config,
+                                          const Snapshot* previous, uint32_t shards) {
+  auto snapshot = std::make_shared<Snapshot>(std::move(config));
+  snapshot->number = previous == nullptr ? 1 : previous->number + 1;
+  for (const config::Listener& listener : snapshot->config->listeners) {
+    auto object = find_named(previous ? &previous->listeners : nullptr,
+                             previous ? &previous->config->listeners : nullptr, listener.name);
+    if (object == nullptr) object = std::make_shared<ListenerObject>(shards);
+    object->name = listener.name;
+    snapshot->listeners.push_back(std::move(object));
+  }
+  for (const config::Upstream& upstream : snapshot->config->upstreams) {
+    auto object = find_named(previous ? &previous->upstreams : nullptr,
+                             previous ? &previous->config->upstreams : nullptr, upstream.name);
+    if (object == nullptr) object = std::make_shared<UpstreamObject>(shards);
+    object->name = upstream.name;
+    snapshot->upstreams.push_back(std::move(object));
+    auto& servers = snapshot->servers.emplace_back();
+    const bool checked = upstream.health.type != config::HealthType::kOff;
+    for (const config::Server& server : upstream.servers) {
+      auto known = find_server(previous, upstream.name, server);
+      if (known == nullptr) {
+        known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up);
+        known->name = server.name;
+        known->address_text = server.address_text;
+      }
+      if (!checked) known->health->set_up(true);
+      servers.push_back(std::move(known));
+    }
+  }
+  return snapshot;
+}
+
+}  // namespace ringway

@@ -1,0 +1,102 @@
+// lb/snapshot.h - one loaded configuration, ready to run, and the named objects that outlive it.
+//
+// Affinity:  built on the control thread, immutable afterwards; shards read it. Counters inside the
+//            named objects are written by the shard they belong to, health by the control thread.
+// Ownership: the control thread keeps every Snapshot until no shard uses it. Named objects are
+// shared
+//            by the snapshots that name them, so counters and verdicts survive a reload.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/counters.h"
+#include "core/histogram.h"
+#include "lb/config/config.h"
+#include "lb/health/health.h"
+#include "lb/router.h"
+#include "pool/server_slot.h"
+
+namespace ringway {
+
+// Per listener and shard.
+struct ListenerStats {
+  Counter accepted;
+  Counter active;          // gauge: client connections
+  Counter refused_limit;   // closed at once: max_connections
+  Counter refused_memory;  // closed at once: a slab or the chunk pool was exhausted
+  Counter handed_over;     // accepted here, served by another shard
+  Counter requests;
+  Counter active_requests;  // gauge
+  Counter responses[6];     // by class; [0]: the client left before one
+  Counter rejected_heads;   // 400 and the like, before routing
+  Counter timeouts;         // client-side: head, body, idle
+  Counter client_aborts;
+  Counter bytes_received;
+  Counter bytes_sent;
+  LatencyHistogram duration;  // of requests or L4 sessions
+};
+
+// Per upstream and shard.
+struct UpstreamStats {
+  Counter requests;
+  Counter retries;        // attempts after the first
+  Counter no_server;      // 503: none usable
+  Counter bad_responses;  // 502: malformed or cut before its end
+  Counter timeouts;       // 504
+  Counter active;         // gauge: requests or sessions in flight
+};
+
+template <typename Stats>
+struct PerShard {
+  explicit PerShard(uint32_t shards) : stats(shards) {}
+  // Each on cache lines of its own: one shard's writes must not slow another's.
+  struct alignas(64) Cell {
+    Stats stats;
+  };
+  std::vector<Cell> stats;
+  Stats& at(uint32_t shard) { return stats[shard].stats; }
+};
+
+struct ListenerObject {
+  explicit ListenerObject(uint32_t shards) : shard(shards) {}
+  std::string name;
+  PerShard<ListenerStats> shard;
+};
+
+struct ServerObject {
+  ServerObject(uint32_t shards, bool up)
+      : health(std::make_shared<ServerHealth>(up)), shard(shards) {}
+  std::string name;
+  std::string address_text;
+  std::shared_ptr<ServerHealth> health;
+  PerShard<ServerStats> shard;
+};
+
+struct UpstreamObject {
+  explicit UpstreamObject(uint32_t shards) : shard(shards) {}
+  std::string name;
+  PerShard<UpstreamStats> shard;
+};
+
+struct Snapshot {
+  // Builds one from `config`, taking over the named objects of `previous` (or null) that are
+  // unchanged: listeners and upstreams by name, servers by upstream, name and address.
+  [[nodiscard]] static std::shared_ptr<Snapshot> build(std::unique_ptr<const config::Config> config,
+                                                       const Snapshot* previous, uint32_t shards);
+
+  explicit Snapshot(std::unique_ptr<const config::Config> from)
+      : config(std::move(from)), router(*config) {}
+
+  std::unique_ptr<const config::Config> config;
+  Router router;
+  uint64_t number = 1;                                              // counts up with every reload
+  std::vector<std::shared_ptr<ListenerObject>> listeners;           // as config->listeners
+  std::vector<std::shared_ptr<UpstreamObject>> upstreams;           // as config->upstreams
+  std::vector<std::vector<std::shared_ptr<ServerObject>>> servers;  // as their servers
+};
+
+}  // namespace ringway

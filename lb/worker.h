@@ -1,0 +1,182 @@
+// lb/worker.h - a shard's balancer: listeners, upstreams, sessions, on one Io.
+//
+// Affinity:  one thread, the Io's. Ownership: owns everything of its shard; the Io outlives it.
+// Bounds:    WorkerOptions; running out refuses clients, with a counter.
+// Why:       knows no thread and no kernel, so the simulator runs it unchanged.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/slab.h"
+#include "core/chunks.h"
+#include "core/io.h"
+#include "core/log.h"
+#include "core/stream.h"
+#include "core/timers.h"
+#include "lb/access_log.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/l4_session.h"
+#include "lb/listener.h"
+#include "lb/snapshot.h"
+#include "lb/upstream.h"
+
+namespace ringway {
+
+// How many client connections each shard has. Written per connection, never per request.
+struct alignas(64) ShardLoad {
+  std::atomic<uint32_t> clients{0};
+};
+
+// The other shards, as a worker sees them.
+class Peers {
+ public:
+  // Gives an accepted descriptor to shard `to`, whose load the caller has counted already. False:
+  // its mailbox is full.
+  [[nodiscard]] virtual bool hand_over(uint32_t to, uint32_t listener_id, int fd,
+                                       const PeerAddress& peer) = 0;
+
+ protected:
+  ~Peers() = default;
+};
+
+struct WorkerOptions {
+  uint32_t shard = 0;
+  std::span<ShardLoad> loads;      // of all shards, this one included
+  Peers* peers = nullptr;          // null if there is one shard only
+  uint64_t clients_max = 100'000;  // of all shards together
+  size_t chunks_max = 65'536;      // 1 GiB of waiting bytes
+  uint64_t seed = 1;
+  LogRing* process_log = nullptr;  // null: silent
+  int64_t wall_offset_us = 0;      // wall clock minus Io::now_us()
+};
+
+// A snapshot in use on this shard. Counted here, so that requests touch no shared counter.
+struct SnapshotUse {
+  std::shared_ptr<const Snapshot> snapshot;
+  uint32_t users = 0;
+};
+
+class Worker {
+ public:
+  Worker(Io& io, const WorkerOptions& options);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Takes over a configuration: listeners and upstreams are compared by identity, the unchanged
+  // keep their sockets and connections. `fds` names every bind address of the new configuration.
+  // `access_log` null: no access log.
+  void apply(std::shared_ptr<const Snapshot> snapshot, std::span<const ListenFd> fds,
+             LogRing* access_log);
+  // A client that another shard accepted; its load is counted already.
+  void adopt(uint32_t listener_id, int fd, const PeerAddress& peer);
+  // Reads the health verdicts again.
+  void refresh_health();
+  // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
+  void drain();
+  // Closes every client at once.
+  void stop();
+  // No client is left and nothing is accepted. After drain() or stop().
+  [[nodiscard]] bool quiet() const;
+  // After stop(): closes what is left of pools; true once all sockets are closed.
+  [[nodiscard]] bool finished();
+
+  // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
+  int64_t after_turn();
+
+  // The rest is for the sessions of this shard.
+  [[nodiscard]] int64_t now_us() const { return io_.now_us(); }
+  [[nodiscard]] int64_t now_ms() const { return io_.now_us() / 1000; }
+  [[nodiscard]] int64_t wall_us() const { return io_.now_us() + options_.wall_offset_us; }
+  Timers& timers() { return timers_; }
+  ChunkPool& chunks() { return chunks_; }
+  StreamEnv& stream_env() { return stream_env_; }
+  [[nodiscard]] bool draining() const { return draining_; }
+  // A hot buffer for heads on their way out; its contents last until the next use.
+  std::span<char> render_buffer() { return {render_.get(), render_bytes_}; }
+  // Scratch for a rewritten path, and for the text of a client's address.
+  std::string& path_buffer() { return path_buffer_; }
+  std::span<char, 46> ip_buffer() { return ip_buffer_; }
+  http1::HeadParser* take_parser();
+  void give_back_parser(http1::HeadParser* parser);
+  SnapshotUse& use_snapshot();
+  void release_snapshot(SnapshotUse& use);
+  // Upstream number `index` of the current snapshot.
+  [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
+  Slab<Exchange>& exchanges() { return exchanges_; }
+  // Frees it at the end of the turn, since its own functions may still be on the stack.
+  void bury(Exchange& exchange);
+  // A buffer of at least `bytes` for an answer of our own, beside render_buffer().
+  std::span<char> answer_buffer(size_t bytes);
+  [[nodiscard]] const config::Route* tcp_route(uint32_t listener) const;
+  [[nodiscard]] bool logs_access() const { return access_log_ != nullptr; }
+  void log_access(const AccessRecord& record);
+  void log_event(std::span<const std::string_view> pieces);
+  // A client session of either kind is over.
+  void client_gone(ClientConn& client);
+  void session_gone(L4Session& session);
+
+ private:
+  friend class ShardListener;
+
+  void accept(ShardListener& listener, int fd, const PeerAddress& peer);
+  void serve(ShardListener& listener, int fd, const PeerAddress& peer);
+  void apply_listeners(std::span<const ListenFd> fds);
+  void apply_upstreams();
+  void retire(std::unique_ptr<ShardListener> listener);
+  void uncount_client(ShardListener& listener);
+  void reclaim();
+  void sweep();
+  [[nodiscard]] uint32_t least_loaded() const;
+  [[nodiscard]] uint64_t clients_everywhere() const;
+
+  using ClientList = boost::intrusive::list<ClientConn, boost::intrusive::base_hook<ClientHook>,
+                                            boost::intrusive::constant_time_size<false>>;
+  using SessionList = boost::intrusive::list<L4Session, boost::intrusive::base_hook<SessionHook>,
+                                             boost::intrusive::constant_time_size<false>>;
+
+  Io& io_;
+  WorkerOptions options_;
+  Timers timers_;
+  ChunkPool chunks_;
+  StreamEnv stream_env_;
+  Slab<ServerConn> server_conns_;
+  Slab<ClientConn> clients_;
+  Slab<Exchange> exchanges_;
+  Slab<L4Session> sessions_;
+  PoolContext pool_;
+  ClientList client_list_;
+  SessionList session_list_;
+  std::vector<http1::HeadParser*> free_parsers_;
+  uint32_t parser_fields_ = 0;
+  std::unique_ptr<char[]> render_;
+  size_t render_bytes_ = 0;
+  std::vector<char> answer_;
+  std::string path_buffer_;
+  std::array<char, 46> ip_buffer_{};
+  std::vector<std::unique_ptr<SnapshotUse>> snapshots_;
+  SnapshotUse* current_ = nullptr;
+  std::vector<std::unique_ptr<ShardListener>> listeners_;
+  std::vector<std::unique_ptr<ShardListener>> leaving_listeners_;
+  std::vector<std::unique_ptr<ShardUpstream>> upstreams_;
+  std::vector<std::unique_ptr<ShardUpstream>> leaving_upstreams_;
+  std::vector<ShardUpstream*> by_index_;
+  std::vector<Exchange*> dead_;
+  LogRing* access_log_ = nullptr;
+  AccessLogFormatter access_formatter_;
+  config::AccessFormat access_format_ = config::AccessFormat::kJson;
+  uint32_t turns_ = 0;
+  bool unsettled_ = false;  // something retired by a reload is still in use
+  bool draining_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace ringway
