@@ -78,11 +78,9 @@ class Checker {
 
   void check_upstream(const Upstream& upstream, const Node& node) {
     const Node* servers = node.find("servers");
-    const Node* extends = node.find("extends");
-    // Broken servers and bases were reported by themselves.
+    // Broken servers and bases without servers are reported by themselves.
     const bool broken = servers != nullptr && !servers->children.empty();
-    const bool lost = extends != nullptr && !base_exists(*extends);
-    if (upstream.servers.empty() && !broken && !lost) {
+    if (upstream.servers.empty() && !broken && node.find("extends") == nullptr) {
       report_.error("E0223", node.defined_at(), "upstream \"" + upstream.name + "\" has no servers",
                     "add servers = [{ address = \"10.0.0.1:8080\" }]");
     }
@@ -96,11 +94,6 @@ class Checker {
                std::string("`") + key + "` is for HTTP, but this upstream has protocol = \"tcp\"",
                "TCP sessions have `tunnel_idle`");
     }
-  }
-
-  bool base_exists(const Node& extends) const {
-    return std::any_of(draft_.config.upstreams.begin(), draft_.config.upstreams.end(),
-                       [&](const Upstream& upstream) { return upstream.name == extends.text; });
   }
 
   void check_servers(const Upstream& upstream, const Node* node) {

@@ -92,7 +92,7 @@ void render_one(const Diagnostic& d, const Paint& paint, std::string& out) {
       paint(error ? kRed : kYellow, std::string(error ? "error" : "warning") + "[" + d.code + "]");
   out += paint(kBold, ": " + shown(d.message)) + "\n";
   const std::string number = d.position.line == 0 ? "" : std::to_string(d.position.line);
-  const std::string margin(number.size(), ' ');
+  const std::string margin(std::max<size_t>(number.size(), 1), ' ');
   out += margin + paint(kBlue, "-->") + " " + d.position.file;
   if (d.position.line != 0) {
     out += ":" + number + ":" + std::to_string(d.position.column);

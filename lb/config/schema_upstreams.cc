@@ -98,8 +98,9 @@ constexpr Key kPoolKeys[] = {
      .later = kLaterReuses,
      .number = store<&Pool::reuse>,
      .initial = "safe",
-     .doc = "Whether a connection serves more than one request. `\"safe\"`: the first request of a "
-            "client never waits on one that may just be closing unless it can be repeated.",
+     .doc = "Whether a connection serves more than one request. `\"safe\"`: a request that meets a "
+            "connection that the server was just closing is repeated on a fresh one where that is "
+            "allowed (RFC 9110 9.2.2).",
      .example = "\"never\""},
     {.name = "max_idle_per_server",
      .kind = Kind::kInteger,

@@ -1,0 +1,104 @@
+// tests/lb/config_dump.h - a Config as text, every value but positions; for comparing two.
+#pragma once
+
+#include <sstream>
+#include <string>
+
+#include "lb/config/config.h"
+
+namespace ringway::config {
+
+inline void dump(std::ostream& out, const Timeouts& t) {
+  out << " timeouts " << t.request_headers << ' ' << t.request_body << ' ' << t.client_idle << ' '
+      << t.keep_alive << ' ' << t.connect << ' ' << t.response_headers << ' ' << t.server_idle
+      << ' ' << t.tunnel_idle << ' ' << t.half_closed << '\n';
+}
+
+inline void dump(std::ostream& out, const std::vector<std::string>& list) {
+  for (const std::string& item : list) out << " <" << item << '>';
+  out << '\n';
+}
+
+inline void dump(std::ostream& out, const http1::HeaderEdits& edits) {
+  for (const std::string& name : edits.remove) out << " remove " << name << '\n';
+  for (const auto& pair : edits.set) out << " set " << pair.name << '=' << pair.value << '\n';
+  for (const auto& pair : edits.add) out << " add " << pair.name << '=' << pair.value << '\n';
+}
+
+inline void dump(std::ostream& out, const Listener& l) {
+  out << "listener " << l.name << ' ' << int(l.protocol) << ' ' << int(l.accept) << ' ' << l.backlog
+      << ' ' << l.max_connections << ' ' << l.forwarded << ' ' << l.x_forwarded << '\n';
+  for (const auto& bind : l.bind)
+    out << " bind " << bind.text << ' ' << bind.address.text() << '\n';
+  for (const Network& network : l.trusted_proxies) {
+    char text[46];
+    out << " trusted " << network.base.write_ip(text) << '/' << int(network.prefix_bits) << '\n';
+  }
+  out << " limits " << l.limits.header_bytes << ' ' << l.limits.headers << ' ' << l.limits.uri_bytes
+      << ' ' << l.limits.body_bytes << '\n';
+  dump(out, l.timeouts);
+}
+
+inline void dump(std::ostream& out, const Route& r) {
+  out << "route " << r.name << " listeners";
+  for (const uint32_t index : r.listeners) out << ' ' << index;
+  out << " action " << int(r.action) << " upstream " << r.upstream << '\n';
+  for (const auto* list :
+       {&r.match.host, &r.match.path, &r.match.path_prefix, &r.match.path_regex, &r.match.method}) {
+    dump(out, *list);
+  }
+  for (const HeaderMatch& h : r.match.headers) {
+    out << " header " << h.name << '=' << h.value << ' ' << h.present << '\n';
+  }
+  out << " redirect " << r.redirect.scheme << ' ' << r.redirect.host << ' ' << r.redirect.path
+      << ' ' << r.redirect.status << '\n';
+  out << " respond " << r.respond.status << ' ' << r.respond.body << ' ' << r.respond.content_type
+      << '\n';
+  out << " strip " << r.strip_prefix << '\n';
+  dump(out, r.request_headers);
+  out << " response\n";
+  dump(out, r.response_headers);
+  out << " has_timeouts " << r.has_timeouts << '\n';
+  if (r.has_timeouts) dump(out, r.timeouts);
+}
+
+inline void dump(std::ostream& out, const Health& h) {
+  out << " health " << int(h.type) << ' ' << h.interval << ' ' << h.fast_interval << ' '
+      << h.down_interval << ' ' << h.timeout << ' ' << h.rise << ' ' << h.fall << ' '
+      << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host;
+  for (const StatusRange& range : h.expect_status) out << ' ' << range.first << '-' << range.last;
+  out << ' ' << h.expect_body << '\n';
+}
+
+inline void dump(std::ostream& out, const Upstream& u) {
+  out << "upstream " << u.name << ' ' << int(u.protocol) << " balance " << int(u.balance.algorithm)
+      << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
+  for (const Server& s : u.servers) {
+    out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
+        << s.weight << ' ' << s.backup << '\n';
+  }
+  out << " pool " << u.pool.reuse << ' ' << u.pool.max_idle_per_server << ' ' << u.pool.idle_timeout
+      << ' ' << u.pool.max_requests_per_connection << '\n';
+  dump(out, u.health);
+  out << " retry " << u.retry.attempts << '\n';
+  dump(out, u.timeouts);
+}
+
+inline std::string dump(const Config& c) {
+  std::ostringstream out;
+  out << "process " << c.process.shards << ' ' << c.process.max_connections << ' '
+      << c.process.drain_timeout << " cpus";
+  for (const uint32_t cpu : c.process.cpus) out << ' ' << cpu;
+  out << "\nengine " << int(c.engine.kind) << ' ' << int(c.engine.receive) << ' '
+      << c.engine.entries << ' ' << c.engine.spin_us << '\n';
+  for (const Listener& listener : c.listeners) dump(out, listener);
+  for (const Route& route : c.routes) dump(out, route);
+  for (const Upstream& upstream : c.upstreams) dump(out, upstream);
+  out << "access " << c.access_log.enabled << ' ' << c.access_log.output << ' '
+      << int(c.access_log.format) << "\nprocess log " << c.process_log.output << ' '
+      << int(c.process_log.level) << "\nmetrics " << c.metrics.enabled << ' '
+      << c.metrics.address_text << ' ' << c.metrics.address.text() << '\n';
+  return out.str();
+}
+
+}  // namespace ringway::config
