@@ -9,6 +9,8 @@
 namespace ringway::config {
 namespace {
 
+constexpr size_t kEditBytesMax = 32U << 10U;
+
 const char* word_of(Protocol protocol) {
   return protocol == Protocol::kHttp ? "http" : "tcp";
 }
@@ -181,6 +183,20 @@ class Checker {
                "a response with status " + std::to_string(status) + " has no body");
     }
     check_prefix(route, node);
+    check_edits(route.request_headers, node.find("request_headers"));
+    check_edits(route.response_headers, node.find("response_headers"));
+  }
+
+  // A head is written into a bounded buffer.
+  void check_edits(const http1::HeaderEdits& edits, const Node* node) {
+    size_t bytes = 0;
+    for (const auto* list : {&edits.set, &edits.add}) {
+      for (const auto& field : *list) bytes += field.name.size() + field.value.size() + 4;
+    }
+    if (node == nullptr || bytes <= kEditBytesMax) return;
+    report_.error("E0304", node->key_span,
+                  "the fields of `" + node->key + "` take " + std::to_string(bytes) +
+                      " bytes, at most " + std::to_string(kEditBytesMax) + " are allowed");
   }
 
   // What is stripped should be something that the route takes.

@@ -19,7 +19,7 @@ struct Diagnostic {
   std::string message;  // "unknown key `maxconn` in [listeners.web]"
   Position position;
   uint32_t length = 1;      // of the span that the caret underlines
-  std::string source_line;  // the line of the file, as written
+  std::string source_line;  // the line of the file, as written; "" if it is longer than 4 KiB
   std::string label;        // beside the caret: "did you mean `max_connections`?"
   std::vector<std::string> notes;
 };

@@ -85,6 +85,16 @@ Span span_of(uint32_t file, const toml::source_region& region) {
   return span;
 }
 
+// toml++'s description without what only its authors need.
+std::string readable(std::string_view description) {
+  if (description.find("unescaped control characters other than TAB") != std::string_view::npos) {
+    return "a line end or control byte within a string, or its closing quote is missing";
+  }
+  constexpr std::string_view kPrefix = "Error while parsing ";
+  if (description.starts_with(kPrefix)) description.remove_prefix(kPrefix.size());
+  return std::string(description.substr(0, description.find(" (TOML_MAX")));
+}
+
 bool before(const Span& a, const Span& b) {
   return a.line != b.line ? a.line < b.line : a.column < b.column;
 }
@@ -140,8 +150,8 @@ bool parse_text(Report& report, uint32_t file, Node& root) {
   const toml::parse_result result = toml::parse(std::string_view(text), std::string());
   if (!result) {
     const toml::parse_error& error = result.error();
-    report.error("E0101", report.clip(span_of(file, error.source())),
-                 "this is not TOML: " + std::string(error.description()));
+    report.error("E0101", span_of(file, error.source()),
+                 "this is not TOML: " + readable(error.description()));
     return false;
   }
   root.span = Span{file, 1, 1, 1};

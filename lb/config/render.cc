@@ -99,6 +99,7 @@ void render_one(const Diagnostic& d, const Paint& paint, std::string& out) {
   }
   out += "\n";
   if (d.position.line != 0) {
+    // An empty line is empty, or too long to be kept: then the position must do.
     const Underline mark = underline(d);
     out += paint(kBlue, margin + " |") + "\n";
     out += paint(kBlue, number + " |") + " " + shown(d.source_line) + "\n";

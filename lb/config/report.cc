@@ -84,7 +84,8 @@ Diagnostic& Report::add(Severity severity, const char* code, const Span& wanted,
   diagnostic.message = std::move(message);
   diagnostic.position = position(span);
   diagnostic.length = span.length;
-  diagnostic.source_line = std::string(line(span.file, span.line));
+  const std::string_view source = line(span.file, span.line);
+  if (source.size() <= kLineBytesMax) diagnostic.source_line = std::string(source);
   diagnostic.label = std::move(label);
   return entries_.emplace_back(span, std::move(diagnostic)).diagnostic;
 }

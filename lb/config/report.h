@@ -13,6 +13,7 @@
 namespace ringway::config {
 
 inline constexpr uint32_t kDiagnosticsMax = 1000;
+inline constexpr size_t kLineBytesMax = 4096;  // longer lines are not kept with a diagnostic
 
 class Report {
  public:

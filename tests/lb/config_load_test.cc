@@ -368,6 +368,58 @@ TEST_CASE("load: an empty file -> what is missing, at its beginning") {
   for (const Diagnostic& d : result.diagnostics) CHECK(d.position.line == 1);
 }
 
+TEST_CASE("load: header edits of more than 32 KiB -> E0304") {
+  std::string edits = "request_headers.set = { ";
+  for (int i = 0; i < 9; ++i) {
+    edits += "x" + std::to_string(i) + " = '" + std::string(4000, 'y') + "', ";
+  }
+  const LoadResult result =
+      load_text("version = 1\n" + kWeb + kApp + kAll + edits + "z = '' }\n", "text");
+  CHECK(result.errors() == 1);
+  CHECK(has(result, "E0304"));
+}
+
+TEST_CASE("load: a line of 100 KB -> the position, but not the line") {
+  const LoadResult result =
+      load_text("version = 1\n[process]\n" + std::string(100'000, 'x') + " = 1\n", "text");
+  const auto found = std::find_if(result.diagnostics.begin(), result.diagnostics.end(),
+                                  [](const Diagnostic& d) { return d.code == "E0104"; });
+  REQUIRE(found != result.diagnostics.end());
+  CHECK(found->position.line == 3);
+  CHECK(found->length == 100'000);
+  CHECK(found->source_line.empty());
+}
+
+// Goal: nesting costs stack; what could nest without a bound is refused first.
+TEST_CASE("load: nested without end -> E0101") {
+  for (const std::string& part : {std::string("["), std::string("{a="), std::string("{a.b=")}) {
+    std::string text = "a = ";
+    for (int i = 0; i < 50'000; ++i) text += part;
+    CHECK(has(load_text(text, "text"), "E0101"));
+  }
+  std::string dots = "a";
+  for (int i = 0; i < 100'000; ++i) dots += ".\"b\"";
+  CHECK(has(load_text(dots + " = 1\n", "text"), "E0101"));
+  CHECK(has(load_text("[" + dots + "]\n", "text"), "E0101"));
+  CHECK(has(load_text("x = { " + dots + " = 1 }\n", "text"), "E0101"));
+}
+
+TEST_CASE("load: letters other than ASCII outside of strings -> E0101 there") {
+  const LoadResult result = load_text("version = 1\n[process]\né = 1\n", "text");
+  REQUIRE(result.errors() == 1);
+  CHECK(result.diagnostics[0].code == "E0101");
+  CHECK(result.diagnostics[0].position.line == 3);
+  CHECK(result.diagnostics[0].position.column == 1);
+}
+
+TEST_CASE("load: line ends of Windows, a byte order mark -> read all the same") {
+  const LoadResult result = load_text("\xef\xbb\xbfversion = 1\r\n[process]\r\nshard = 1\r\n", "t");
+  const auto found = std::find_if(result.diagnostics.begin(), result.diagnostics.end(),
+                                  [](const Diagnostic& d) { return d.code == "E0104"; });
+  REQUIRE(found != result.diagnostics.end());
+  CHECK(found->source_line == "shard = 1");
+}
+
 TEST_CASE("load: thousands of errors -> bounded, and still an error behind many warnings") {
   std::string text = "version = 1\n[process]\n";
   for (int i = 0; i < 3000; ++i) text += "x" + std::to_string(i) + " = 1\n";
