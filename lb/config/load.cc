@@ -6,6 +6,7 @@
 #include "lb/config/files.h"
 #include "lb/config/resolve.h"
 #include "lb/config/schema.h"
+#include "lb/router.h"
 
 namespace ringway::config {
 namespace {
@@ -14,6 +15,14 @@ uint32_t count(const std::vector<Diagnostic>& diagnostics, Severity severity) {
   return static_cast<uint32_t>(
       std::count_if(diagnostics.begin(), diagnostics.end(),
                     [severity](const Diagnostic& d) { return d.severity == severity; }));
+}
+
+// Warns of routes that an earlier one leaves nothing to. Only a valid draft has sound indices.
+void warn_shadowed(Reader& reader) {
+  if (reader.report.failed()) return;
+  for (const Router::Shadowed& late : Router::find_shadowed(reader.draft.config)) {
+    report_shadowed(reader, late.route, late.by);
+  }
 }
 
 // Reads the tree into a Config. `complete`: every file was read.
@@ -27,6 +36,7 @@ LoadResult finish(Report& report, const Node& root, bool complete) {
     read_section(reader, root_section(), root, "", &draft);
     resolve(reader, complete);
     check(reader, complete);
+    warn_shadowed(reader);
   }
   if (complete && !report.failed()) {
     result.config = std::make_unique<const Config>(std::move(draft.config));

@@ -368,6 +368,19 @@ TEST_CASE("load: an empty file -> what is missing, at its beginning") {
   for (const Diagnostic& d : result.diagnostics) CHECK(d.position.line == 1);
 }
 
+TEST_CASE("load: a route that an earlier one leaves nothing to -> W0410 naming that one") {
+  const LoadResult result = load_text("version = 1\n" + kWeb + kApp +
+                                          "[[routes]]\nname = 'a'\nmatch.path_prefix = '/a'\n"
+                                          "upstream = 'app'\n[[routes]]\nname = 'b'\n"
+                                          "match.path = '/a/b'\nreject = {}\n",
+                                      "text");
+  REQUIRE(result.diagnostics.size() == 1);
+  CHECK(result.config != nullptr);
+  CHECK(result.diagnostics[0].code == "W0410");
+  CHECK(result.diagnostics[0].position.line == 10);
+  CHECK(result.diagnostics[0].notes[0].find("text:6:1") != std::string::npos);
+}
+
 TEST_CASE("load: header edits of more than 32 KiB -> E0304") {
   std::string edits = "request_headers.set = { ";
   for (int i = 0; i < 9; ++i) {
