@@ -104,6 +104,15 @@ class ListReader {
   bool more_ = true;
 };
 
+// True if any of 8 bytes is a control byte. A borrow can only come from a byte that is one.
+inline bool any_control(uint64_t bytes) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kHigh = 0x80 * kOnes;
+  const uint64_t below_space = (bytes - 0x20 * kOnes) & ~bytes;
+  const uint64_t from_del = bytes ^ (0x7f * kOnes);
+  return ((below_space | ((from_del - kOnes) & ~from_del)) & kHigh) != 0;
+}
+
 // The first control byte (HTAB included) in [at, end), or `end`. Reads 16 bytes at a time.
 inline const char* find_control(const char* at, const char* end) {
 #if defined(__SSE2__)
@@ -117,6 +126,11 @@ inline const char* find_control(const char* at, const char* end) {
     at += 16;
   }
 #endif
+  if (end - at >= 8) {
+    uint64_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    if (!any_control(bytes)) at += 8;
+  }
   while (at < end && !is_control(*at)) ++at;
   return at;
 }

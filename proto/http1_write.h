@@ -28,6 +28,7 @@ class Out {
       full_ = true;
       return;
     }
+    if (text.empty()) return;
     memcpy(room_.data() + used_, text.data(), text.size());
     used_ += text.size();
   }
