@@ -173,7 +173,8 @@ void note_field(Head& head, const Field& field, Found& found) {
       found.upgrade_to_h2 |= offers_h2(head.value(field));
       return;
     case FieldId::kExpect:
-      head.expect_continue |= equal_nocase(head.value(field), "100-continue");
+      head.expect_continue |=  // RFC 9110 10.1.1: not for HTTP/1.0
+          head.version_minor > 0 && equal_nocase(head.value(field), "100-continue");
       return;
     case FieldId::kTe: head.te_trailers |= has_trailers_option(head.value(field)); return;
     default: return;  // Looked at by others, or by nobody.

@@ -212,6 +212,14 @@ bool put_forwarded(const Head& head, const ForwardedInfo& info, Out& out) {
   return true;
 }
 
+// True if the head has a field called `id` that does not end here.
+bool is_copied(const Head& head, FieldId id) {
+  for (const Field& field : head.fields) {
+    if (field.id == id && !field.hop_by_hop) return true;
+  }
+  return false;
+}
+
 // Which forwarding fields the plan writes. What a field of that name said before is either taken
 // over (a trusted proxy) or dropped.
 struct ForwardingPlan {
@@ -222,7 +230,7 @@ struct ForwardingPlan {
 
   ForwardingPlan(const Head& head, const RequestPlan& plan, FieldSet& dropped) {
     const ForwardedInfo& info = plan.forwarded;
-    const auto keep = [&](FieldId id) { return info.trusted && head.find(id) != nullptr; };
+    const auto keep = [&](FieldId id) { return info.trusted && is_copied(head, id); };
     if (info.x_forwarded) {
       if (!info.trusted || !info.client_ip.empty()) dropped.add(FieldId::kXForwardedFor);
       x_for = !info.client_ip.empty() && !is_edited(plan.edits, "x-forwarded-for");

@@ -219,6 +219,8 @@ TEST_CASE("HeadParser: other methods that llhttp knows -> kOther, with their tex
 TEST_CASE("HeadParser: Expect other than 100-continue -> left to the server") {
   CHECK_FALSE(parse_all_ways(GET "Expect: 200-ok\r\n\r\n").head.expect_continue);
   CHECK_FALSE(parse_all_ways(GET "Expect: 100-continue, x\r\n\r\n").head.expect_continue);
+  CHECK_FALSE(
+      parse_all_ways("PUT / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").head.expect_continue);
 }
 
 struct KeepAliveRow {
