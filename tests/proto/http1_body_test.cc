@@ -98,6 +98,7 @@ constexpr ChunkRow kChunks[] = {
     {"space before the size", " 5\r\nhello"sv, BodyError::kBadChunk, ""},
     {"space behind the size", "5 \r\nhello"sv, BodyError::kBadChunk, ""},
     {"space and text", "5 a\r\nhello"sv, BodyError::kBadChunk, ""},
+    {"space, text, extension", "5 a;b\r\nhello"sv, BodyError::kBadChunk, ""},
     {"0x", "0x5\r\nhello"sv, BodyError::kBadChunk, ""},
     {"plus", "+5\r\nhello"sv, BodyError::kBadChunk, ""},
     {"minus", "-5\r\nhello"sv, BodyError::kBadChunk, ""},

@@ -312,6 +312,21 @@ TEST_CASE("HeadParser: limits are met exactly -> taken; exceeded -> refused at t
   CHECK(parse_all_ways("GET /ab\x01 HTTP/1.1\r\n\r\n"sv, uri).error == HeadError::kBadTarget);
 }
 
+TEST_CASE("HeadParser: error_at -> the offending byte, or the line of it") {
+  const auto at = [](std::string_view text) { return parse_all_ways(text).error_at; };
+  constexpr std::string_view kGet = GET;
+  CHECK(at("GET /a\x01 HTTP/1.1\r\n"sv) == 6);
+  CHECK(at("GET /a#b HTTP/1.1\r\n"sv) == 6);
+  CHECK(at("GET / HTTP/1.3\r\n") >= 6);
+  CHECK(at(GET "X: a\r\n b\r\n\r\n") == kGet.size() + 6);
+  CHECK(at(GET ": a\r\n\r\n") == kGet.size());
+  CHECK(at(GET "X : a\r\n\r\n") == kGet.size() + 1);
+  CHECK(at(GET "X: a\nY: b\r\n\r\n") == kGet.size() + 4);
+  CHECK(at(GET "X: a\0b\r\n\r\n"sv) == kGet.size() + 4);
+  CHECK(at(GET "Y: z\r\nTransfer-Encoding: x\r\n\r\n") == kGet.size() + 6);
+  CHECK(at(GET "Host: b\r\n\r\n") == kGet.size());
+}
+
 TEST_CASE("HeadParser: a head without an end -> refused as soon as the limit is reached") {
   ParseSetup setup;
   setup.limits.header_bytes = 1000;
