@@ -2,8 +2,7 @@
 //
 // Affinity:  sans-I/O, one thread. Ownership: a HeadParser holds offsets only, never bytes.
 // Bounds:    HeadLimits. A parser is a slab object, taken while a head is being read and kept by
-// the
-//            exchange that needs its fields; an idle connection has none.
+//            the exchange that needs its fields; an idle connection has none.
 // Why:       Debian's llhttp 8.1 is lenient in places (bare LF, framing combinations), so whatever
 //            decides where a message ends is checked here again (docs/decisions.md).
 // Source:    RFC 9112 2-6, RFC 9110 4-7.
@@ -73,7 +72,9 @@ struct Field {
   uint32_t value_len = 0;
   uint16_t name_len = 0;
   FieldId id = FieldId::kOther;
-  // Ends at this hop (RFC 9110 7.6.1): one of the fixed list, or nominated by Connection.
+  // Ends at this hop (RFC 9110 7.6.1): Connection, Keep-Alive, Proxy-Connection, TE, Upgrade,
+  // Transfer-Encoding, HTTP2-Settings, or nominated by Connection (Host and Content-Length cannot
+  // be). Proxy-Authenticate and Proxy-Authorization pass: a reverse proxy is not their hop.
   bool hop_by_hop = false;
 };
 
@@ -86,7 +87,8 @@ enum class HeadError : uint8_t {
   kBadTarget,       // 400: fragment, control bytes, `*` without OPTIONS, relative, ...
   kBadField,        // 400: name or value grammar, obs-fold, space before the colon, bare LF or CR
   kBadHost,         // 400: missing (1.1), several, malformed, or at odds with absolute-form
-  kBadFraming,      // 400: Content-Length and Transfer-Encoding in any doubtful form
+  kBadFraming,      // 400: Content-Length and Transfer-Encoding in any doubtful form, or together
+                    // (RFC 9112 6.3 would allow repairs); a 101 that nobody asked for
   kHeadTooLarge,    // 431
   kTooManyFields,   // 431
   kUriTooLong,      // 414
@@ -100,7 +102,8 @@ enum class HeadError : uint8_t {
 [[nodiscard]] int status_of(HeadError error);
 [[nodiscard]] const char* phrase_of(HeadError error);
 
-// A parsed head. Slices are read against the bytes given to view(), so the bytes may be copied.
+// A parsed head, nothing in it normalised: servers get the bytes that rules saw. Slices are read
+// against the bytes given to view(), so the bytes may be copied.
 struct Head {
   const char* base = nullptr;  // the head's first byte; move with rebase()
   uint32_t head_len = 0;       // up to and including the empty line
@@ -116,9 +119,10 @@ struct Head {
   Slice reason;     // responses
 
   BodyKind body = BodyKind::kNone;
-  uint64_t content_length = 0;  // for kLength
+  uint64_t content_length = 0;  // for kLength; of a bodiless response, what its field announces
   bool keep_alive = false;      // by version and Connection
-  bool upgrade = false;         // Connection: upgrade and an Upgrade field other than h2c
+  bool upgrade = false;         // Connection: upgrade and Upgrade without h2c, HTTP/1.1, no body;
+                                // in responses only with 101
   bool expect_continue = false;
   bool te_trailers = false;
   bool absolute_form = false;
@@ -161,8 +165,8 @@ class HeadParser {
   HeadParser(const HeadParser&) = delete;
   HeadParser& operator=(const HeadParser&) = delete;
 
-  // Begins a head. Empty lines (CRLF, at most 4) before a request line are skipped and counted into
-  // head_len (RFC 9112 2.2).
+  // Begins a head; what was parsed before is gone. Empty lines (CRLF, at most 4) before a request
+  // line are skipped and counted into head_len (RFC 9112 2.2).
   void start_request(const HeadLimits& limits);
   void start_response(const HeadLimits& limits, const ResponseContext& context);
 
@@ -176,7 +180,8 @@ class HeadParser {
   [[nodiscard]] const Head& head() const;
   [[nodiscard]] Head& head();
 
-  // After kError: why, and the offset of the offending byte.
+  // After kError: why, and the offset of the offending byte or line. Both are the same however the
+  // bytes were cut.
   [[nodiscard]] HeadError error() const;
   [[nodiscard]] uint32_t error_at() const;
 

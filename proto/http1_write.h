@@ -2,8 +2,7 @@
 //
 // Affinity:  sans-I/O, one thread. Writes into the caller's bounded buffer, allocates nothing.
 // Why:       framing fields are never copied but regenerated, hop-by-hop fields end here, and CR,
-// LF
-//            or NUL in anything that is written refuses the whole head.
+//            LF or NUL in anything that is written refuses the whole head.
 // Source:    RFC 9112 3-6, RFC 9110 7.6, RFC 7239.
 #pragma once
 
@@ -44,7 +43,8 @@ class Out {
 };
 
 // Configured changes of a head: `remove` first, then `set` (which replaces all of that name), then
-// `add`. Names are lower case and validated when the configuration is loaded.
+// `add`. They act on the forwarding fields too; `remove` and `set` take ours away as well. Names
+// are lower case and validated when the configuration is loaded.
 struct HeaderEdits {
   struct NameValue {
     std::string name;
@@ -57,7 +57,8 @@ struct HeaderEdits {
   [[nodiscard]] bool empty() const { return remove.empty() && set.empty() && add.empty(); }
 };
 
-// Which of the client's address fields are written (X-Forwarded-For/-Proto/-Host, Forwarded).
+// Which of the client's address fields are written (X-Forwarded-For/-Proto/-Host, Forwarded). A
+// family that is off passes through untouched.
 struct ForwardedInfo {
   std::string_view client_ip{};  // "1.2.3.4", "2001:db8::1" (no brackets), or "" to write neither
   std::string_view scheme{};     // "http" or "https"
@@ -93,7 +94,8 @@ struct ResponsePlan {
 [[nodiscard]] bool write_request_head(const Head& head, const RequestPlan& plan, Out& out);
 
 // Writes the head that goes to a client, always as HTTP/1.1 (RFC 9110 2.5). `Connection: close` or,
-// for an HTTP/1.0 client, `Connection: keep-alive` is ours. False as above.
+// for an HTTP/1.0 client, `Connection: keep-alive` is ours; 1xx have neither, nor framing. False as
+// above, and for kChunked towards an HTTP/1.0 client.
 [[nodiscard]] bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out);
 
 // A response of our own. `body` is text/plain unless `content_type` says otherwise; it is left out
