@@ -99,6 +99,14 @@ void Control::say(LogLevel level, const std::string& text) {
   own_log_->write(pieces);
 }
 
+void Control::say_lines(LogLevel level, const std::string& text) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    say(level, text.substr(at, end - at));
+    at = end + 1;
+  }
+}
+
 bool Control::open_logs(const config::Config& config, std::string& error) {
   process_log_ = LogWriter::open(config.process_log.output, error);
   if (process_log_ == nullptr) return false;
@@ -299,8 +307,8 @@ void Control::reload() {
   config::LoadResult loaded = config::load_file(path_);
   if (loaded.config == nullptr) {
     ++reloads_failed_;
-    say(LogLevel::kError,
-        "reload failed, the configuration in force stays:\n" + config::render(loaded, false));
+    say(LogLevel::kError, "reload failed, the configuration in force stays:");
+    say_lines(LogLevel::kError, config::render(loaded, false));
     return;
   }
   report_immutable(*loaded.config);

@@ -84,6 +84,7 @@ class Control final : public WakeOwner,
   void step_phases();
   void forget_old_snapshots();
   void say(LogLevel level, const std::string& text);
+  void say_lines(LogLevel level, const std::string& text);
   void report_immutable(const config::Config& next);
 
   std::string path_;

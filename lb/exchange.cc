@@ -242,7 +242,9 @@ http1::RequestPlan Exchange::plan_request() {
   return {.body = head.body,
           .content_length = head.content_length,
           .path = rewritten_path(),
-          .host = {},
+          // An HTTP/1.0 client may name no host, but HTTP/1.1 servers want one.
+          .host = head.authority.len == 0 ? std::string_view(server_->object->address_text)
+                                          : std::string_view(),
           .forwarded = {.client_ip = client_.peer().write_ip(worker_.ip_buffer()),
                         .scheme = "http",
                         .host = head.view(head.authority),

@@ -1,0 +1,182 @@
+// tests/alloc_test.cc - counts heap allocations per request in the steady state: there must be
+// none.
+//
+// A program of its own, since it replaces operator new for everything in it. One thread runs the
+// balancer, its origin and its clients on a real engine; clients are plain descriptors.
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/engines.h"
+#include "lb/config/load.h"
+#include "lb/worker.h"
+#include "tools/demo_origin.h"
+
+namespace {
+
+std::atomic<uint64_t> g_allocations{0};
+
+void* counted(size_t bytes) {
+  g_allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = malloc(bytes);
+  if (memory == nullptr) abort();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) {
+  return counted(bytes);
+}
+void* operator new[](size_t bytes) {
+  return counted(bytes);
+}
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  g_allocations.fetch_add(1, std::memory_order_relaxed);
+  const auto align = static_cast<size_t>(alignment);
+  void* memory = aligned_alloc(align, (bytes + align - 1) / align * align);
+  if (memory == nullptr) abort();
+  return memory;
+}
+void operator delete(void* memory) noexcept {
+  free(memory);
+}
+void operator delete(void* memory, size_t) noexcept {
+  free(memory);
+}
+void operator delete[](void* memory) noexcept {
+  free(memory);
+}
+void operator delete[](void* memory, size_t) noexcept {
+  free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+  free(memory);
+}
+void operator delete(void* memory, size_t, std::align_val_t) noexcept {
+  free(memory);
+}
+
+namespace {
+
+using namespace ringway;
+
+constexpr int kClients = 16;
+constexpr int kWarmUp = 200;    // requests of each client before counting
+constexpr int kCounted = 1000;  // and while counting
+
+ServerAddress bound(int fd) {
+  ServerAddress address;
+  address.length = sizeof address.storage;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length);
+  return address;
+}
+
+int listen_any() {
+  ServerAddress any;
+  if (!parse_address("127.0.0.1:0", any)) abort();
+  const int fd = open_listener(any);
+  if (fd < 0) abort();
+  return fd;
+}
+
+// Each client sends one request and reads its whole answer, all of them at the same time.
+bool exchange_all(Io& io, Worker& worker, const std::array<int, kClients>& clients,
+                  std::string_view request) {
+  std::array<bool, kClients> done{};
+  for (const int fd : clients) {
+    if (write(fd, request.data(), request.size()) != static_cast<ssize_t>(request.size())) {
+      return false;
+    }
+  }
+  int left = kClients;
+  for (int turn = 0; left > 0 && turn < 1'000'000; ++turn) {
+    io.run_once(0);
+    worker.after_turn();
+    for (size_t i = 0; i < clients.size(); ++i) {
+      if (done[i]) continue;
+      std::array<char, 4096> answer;
+      const ssize_t got = recv(clients[i], answer.data(), answer.size(), MSG_DONTWAIT);
+      if (got == 0) return false;
+      if (got < 0) continue;
+      const std::string_view text(answer.data(), static_cast<size_t>(got));
+      if (!text.starts_with("HTTP/1.1 200") || !text.ends_with("Hello from Ringway\n"))
+        return false;
+      done[i] = true;
+      --left;
+    }
+  }
+  return left == 0;
+}
+
+int run(EngineKind kind, const std::string& request) {
+  EngineResult engine = make_engine(kind);
+  Io& io = *engine.io;
+  const int origin_fd = listen_any();
+  const int front_fd = listen_any();
+  DemoOrigin origin(io, origin_fd);
+  config::LoadResult loaded = config::load_text(
+      "version = 1\n[listeners.web]\nbind = \"127.0.0.1:1\"\n[[routes]]\nname = \"all\"\n"
+      "upstream = \"o\"\n[upstreams.o]\nservers = [{ address = \"" +
+          bound(origin_fd).text() + "\" }]\n",
+      "test");
+  if (loaded.config == nullptr) {
+    fputs(config::render(loaded, false).c_str(), stderr);
+    return 1;
+  }
+  std::array<ShardLoad, 1> loads;
+  uint64_t allocations = 0;
+  bool good = true;
+  {
+    Worker worker(io, {.loads = loads, .clients_max = 1000});
+    const ListenFd listen{.id = 1, .listener = 0, .fd = front_fd};
+    worker.apply(Snapshot::build(std::move(loaded.config), nullptr, 1), {&listen, 1}, nullptr);
+    std::array<int, kClients> clients{};
+    const ServerAddress front = bound(front_fd);
+    for (int& fd : clients) {
+      fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      good = good && connect(fd, front.get(), front.length) == 0;
+    }
+    for (int i = 0; i < kWarmUp && good; ++i) good = exchange_all(io, worker, clients, request);
+    const uint64_t before = g_allocations.load();
+    for (int i = 0; i < kCounted && good; ++i) good = exchange_all(io, worker, clients, request);
+    allocations = g_allocations.load() - before;
+    for (const int fd : clients) close(fd);
+    worker.stop();
+    origin.close_all();
+    for (int i = 0; i < 100'000 && !(worker.finished() && origin.live() == 0); ++i) {
+      io.run_once(1);
+      worker.after_turn();
+    }
+  }
+  close(origin_fd);
+  printf("%s: %d requests of %zu bytes, %llu allocations%s\n", io.name(), kClients * kCounted,
+         request.size(), static_cast<unsigned long long>(allocations), good ? "" : ", FAILED");
+  return good && allocations == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  const std::string small = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  std::string large = "GET /a/path?with=query HTTP/1.1\r\nHost: localhost\r\n";
+  for (int i = 0; i < 40; ++i) {
+    large += "X-Header-" + std::to_string(i) + ": " + std::string(120, 'v') + "\r\n";
+  }
+  large += "\r\n";
+  int failed = 0;
+  for (const EngineKind kind : {EngineKind::kAuto, EngineKind::kEpoll}) {
+    failed += run(kind, small);
+    failed += run(kind, large);
+  }
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,420 @@
+// tests/core/engine_test.cc - what core/io.h promises, on every engine, over real loopback sockets.
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/address.h"
+#include "core/engine_report.h"
+#include "core/engines.h"
+#include "core/epoll_engine.h"
+#include "core/ring_engine.h"
+
+using namespace ringway;
+
+namespace {
+
+// Every engine that this machine offers, a tiny ring included: 8 completions for many sockets.
+std::vector<std::unique_ptr<Io>> engines() {
+  std::vector<std::unique_ptr<Io>> all;
+  for (const auto& [entries, cq, spin] :
+       {std::tuple{4096U, 0U, 0U}, std::tuple{4U, 8U, 0U}, std::tuple{256U, 0U, 50U}}) {
+    auto ring = std::make_unique<RingEngine>(spin);
+    ring->start(entries, cq);
+    if (ring->probe().usable()) all.push_back(std::move(ring));
+  }
+  all.push_back(std::make_unique<EpollEngine>(0));
+  all.push_back(std::make_unique<EpollEngine>(50));
+  return all;
+}
+
+struct Recorder final : SocketOwner {
+  Recorder() : socket(*this) {}
+  void on_connected(Socket& /*socket*/, int error) override { connected = error; }
+  void on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) override {
+    text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (then) then();
+  }
+  void on_receive_end(Socket& /*socket*/, int error) override {
+    ++ends;
+    end_error = error;
+  }
+  void on_writable(Socket& /*socket*/) override { ++writable; }
+  void on_closed(Socket& /*socket*/) override { ++closed; }
+
+  Socket socket;
+  std::string text;
+  std::function<void()> then;
+  int connected = -1;
+  int ends = 0;
+  int end_error = -1;
+  int writable = 0;
+  int closed = 0;
+};
+
+struct Acceptor final : AcceptOwner {
+  void on_accepted(int fd, const PeerAddress& peer) override {
+    fds.push_back(fd);
+    last = peer;
+  }
+  std::vector<int> fds;
+  PeerAddress last;
+};
+
+ServerAddress bound(int fd) {
+  ServerAddress address;
+  address.length = sizeof address.storage;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length);
+  return address;
+}
+
+int listen_any() {
+  ServerAddress any;
+  REQUIRE(parse_address("127.0.0.1:0", any));
+  const int fd = open_listener(any);
+  REQUIRE(fd >= 0);
+  return fd;
+}
+
+int dial(const ServerAddress& to) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  REQUIRE(connect(fd, to.get(), to.length) == 0);
+  return fd;
+}
+
+// Runs turns until `done`, at most 30 s, so that a hang fails instead of blocking.
+template <typename Done>
+bool run_until(Io& io, Done done) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    io.run_once(1);
+  }
+  return true;
+}
+
+// A client descriptor and its accepted peer, adopted by the engine.
+struct Pair {
+  explicit Pair(Io& io) : io(io) {
+    const int listener = listen_any();
+    client = dial(bound(listener));
+    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    REQUIRE(fd >= 0);
+    ::close(listener);
+    io.adopt(side.socket, fd);
+  }
+  ~Pair() {
+    if (client >= 0) ::close(client);
+    io.close(side.socket);
+    run_until(io, [&] { return !side.socket.open(); });
+  }
+  Io& io;
+  Recorder side;
+  int client = -1;
+};
+
+}  // namespace
+
+TEST_CASE("Io: bytes and FIN in one edge -> both arrive, once, every time") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    for (int round = 0; round < 50; ++round) {
+      Pair pair(*io);
+      // Sent and closed before the engine looks: one event stands for both.
+      REQUIRE(write(pair.client, "last words", 10) == 10);
+      ::close(pair.client);
+      pair.client = -1;
+      io->set_receiving(pair.side.socket, true);
+      REQUIRE(run_until(*io, [&] { return pair.side.ends > 0; }));
+      CHECK(pair.side.text == "last words");
+      CHECK(pair.side.end_error == 0);
+      io->run_once(0);
+      CHECK(pair.side.ends == 1);
+    }
+  }
+}
+
+TEST_CASE("Io: FIN in an edge of its own, after a short read -> arrives") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    io->set_receiving(pair.side.socket, true);
+    REQUIRE(write(pair.client, "x", 1) == 1);
+    REQUIRE(run_until(*io, [&] { return pair.side.text == "x"; }));
+    shutdown(pair.client, SHUT_WR);
+    CHECK(run_until(*io, [&] { return pair.side.ends == 1; }));
+    CHECK(pair.side.end_error == 0);
+  }
+}
+
+TEST_CASE("Io: a reset -> on_receive_end with ECONNRESET") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    io->set_receiving(pair.side.socket, true);
+    const linger at_once{1, 0};
+    setsockopt(pair.client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    ::close(pair.client);
+    pair.client = -1;
+    CHECK(run_until(*io, [&] { return pair.side.ends == 1; }));
+    CHECK(pair.side.end_error == ECONNRESET);
+  }
+}
+
+// Pitfall 1 and 2 of the kernel notes: close(2) with an armed poll sends nothing.
+TEST_CASE(
+    "Io: close with an armed poll -> the peer sees FIN, on_closed is last and in a later turn") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    io->set_receiving(pair.side.socket, true);
+    io->run_once(0);
+    io->close(pair.side.socket);
+    CHECK(pair.side.closed == 0);
+    CHECK(run_until(*io, [&] { return pair.side.closed == 1; }));
+    char byte = 0;
+    CHECK(recv(pair.client, &byte, 1, 0) == 0);
+  }
+}
+
+TEST_CASE("Io: abort -> the peer sees a reset") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    io->run_once(0);
+    io->abort(pair.side.socket);
+    CHECK(run_until(*io, [&] { return pair.side.closed == 1; }));
+    char byte = 0;
+    const ssize_t got = recv(pair.client, &byte, 1, 0);
+    CHECK(got == -1);
+    CHECK(errno == ECONNRESET);
+  }
+}
+
+// Pitfall 20: an edge that comes while the owner takes no bytes must not be lost.
+TEST_CASE("Io: bytes while receiving is off -> delivered when it is on again") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    REQUIRE(write(pair.client, "held", 4) == 4);
+    for (int i = 0; i < 5; ++i) io->run_once(1);
+    CHECK(pair.side.text.empty());
+    io->set_receiving(pair.side.socket, true);
+    CHECK(run_until(*io, [&] { return pair.side.text == "held"; }));
+    // Off from inside the call, with more to come.
+    pair.side.then = [&] { io->set_receiving(pair.side.socket, false); };
+    REQUIRE(write(pair.client, "1", 1) == 1);
+    REQUIRE(run_until(*io, [&] { return pair.side.text == "held1"; }));
+    REQUIRE(write(pair.client, "2", 1) == 1);
+    for (int i = 0; i < 5; ++i) io->run_once(1);
+    CHECK(pair.side.text == "held1");
+    io->set_receiving(pair.side.socket, true);
+    CHECK(run_until(*io, [&] { return pair.side.text == "held12"; }));
+  }
+}
+
+TEST_CASE("Io: a full send buffer -> 0 taken; on_writable once per request, when there is room") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Pair pair(*io);
+    const std::string block(1 << 20, 'b');
+    const iovec piece{const_cast<char*>(block.data()), block.size()};
+    size_t sent = 0;
+    for (ssize_t n; (n = io->send(pair.side.socket, {&piece, 1})) > 0;) {
+      sent += static_cast<size_t>(n);
+    }
+    io->want_writable(pair.side.socket);
+    for (int i = 0; i < 5; ++i) io->run_once(1);
+    CHECK(pair.side.writable == 0);
+    std::string sink(1 << 20, '\0');
+    for (size_t got = 0; got < sent;) {
+      const ssize_t n = recv(pair.client, sink.data(), sink.size(), 0);
+      REQUIRE(n > 0);
+      got += static_cast<size_t>(n);
+    }
+    CHECK(run_until(*io, [&] { return pair.side.writable == 1; }));
+    for (int i = 0; i < 5; ++i) io->run_once(1);
+    CHECK(pair.side.writable == 1);
+  }
+}
+
+// Pitfall 9: a completion queue that is too small ends multishot polls; they must be armed again.
+TEST_CASE("Io: 200 sockets talk at once, again and again -> none goes silent") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    std::vector<std::unique_ptr<Pair>> pairs;
+    for (int i = 0; i < 200; ++i) {
+      pairs.push_back(std::make_unique<Pair>(*io));
+      io->set_receiving(pairs.back()->side.socket, true);
+    }
+    for (int round = 1; round <= 5; ++round) {
+      for (const auto& pair : pairs) REQUIRE(write(pair->client, "m", 1) == 1);
+      CHECK(run_until(*io, [&] {
+        for (const auto& pair : pairs) {
+          if (pair->side.text.size() < static_cast<size_t>(round)) return false;
+        }
+        return true;
+      }));
+    }
+  }
+}
+
+// Pitfall 19: a handler closes sockets that later events of the same batch name.
+TEST_CASE("Io: one owner closes the others inside the batch -> each closes once, no event after") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    std::vector<std::unique_ptr<Pair>> pairs;
+    for (int i = 0; i < 20; ++i) pairs.push_back(std::make_unique<Pair>(*io));
+    int calls = 0;
+    for (const auto& pair : pairs) {
+      io->set_receiving(pair->side.socket, true);
+      io->want_writable(pair->side.socket);
+      pair->side.then = [&] {
+        ++calls;
+        for (const auto& other : pairs) io->close(other->side.socket);
+      };
+      REQUIRE(write(pair->client, "m", 1) == 1);
+    }
+    CHECK(run_until(*io, [&] {
+      for (const auto& pair : pairs) {
+        if (pair->side.closed == 0) return false;
+      }
+      return true;
+    }));
+    CHECK(calls == 1);
+    for (const auto& pair : pairs) CHECK(pair->side.closed == 1);
+  }
+}
+
+TEST_CASE("Io: connect -> connected, refused, or an error at once") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    const int listener = listen_any();
+    const ServerAddress there = bound(listener);
+    Recorder good;
+    REQUIRE(io->connect(good.socket, there.get(), there.length) == 0);
+    CHECK(run_until(*io, [&] { return good.connected == 0; }));
+    ::close(listener);
+    Recorder bad;
+    REQUIRE(io->connect(bad.socket, there.get(), there.length) == 0);
+    CHECK(run_until(*io, [&] { return bad.connected == ECONNREFUSED; }));
+    Recorder nowhere;
+    ServerAddress path;
+    REQUIRE(parse_address("unix:/nonexistent/socket", path));
+    CHECK(io->connect(nowhere.socket, path.get(), path.length) == ENOENT);
+    CHECK_FALSE(nowhere.socket.open());
+    io->close(good.socket);
+    io->close(bad.socket);
+    CHECK(run_until(*io, [&] { return good.closed == 1 && bad.closed == 1; }));
+  }
+}
+
+TEST_CASE("Io: accept tells the peer; unlisten takes what was queued; the slot is used again") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    for (int round = 0; round < 3; ++round) {
+      const int listener = listen_any();
+      Acceptor acceptor;
+      io->listen(listener, acceptor);
+      const int first = dial(bound(listener));
+      REQUIRE(run_until(*io, [&] { return acceptor.fds.size() == 1; }));
+      CHECK(acceptor.last.port ==
+            ntohs(reinterpret_cast<const sockaddr_in&>(bound(first).storage).sin_port));
+      const int second = dial(bound(listener));
+      io->unlisten(listener);
+      CHECK(acceptor.fds.size() == 2);
+      ::close(listener);
+      for (int i = 0; i < 3; ++i) io->run_once(1);
+      for (const int fd : acceptor.fds) io->discard(fd);
+      ::close(first);
+      ::close(second);
+    }
+  }
+}
+
+TEST_CASE("Io: wake from another thread -> a sleeping turn returns, wakes may share a call") {
+  struct Waker final : WakeOwner {
+    void on_wake() override { ++calls; }
+    int calls = 0;
+  };
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    Waker waker;
+    io->set_wake_owner(waker);
+    std::thread other([&] {
+      for (int i = 0; i < 100; ++i) io->wake();
+    });
+    CHECK(run_until(*io, [&] { return waker.calls > 0; }));
+    other.join();
+    io->wake();
+    const int before = waker.calls;
+    io->run_once(10'000);
+    CHECK(waker.calls > before - 1);
+    CHECK(waker.calls <= 101);
+  }
+}
+
+// Pitfall 16: container profiles and kernel.io_uring_disabled answer EPERM; old kernels ENOSYS.
+TEST_CASE("make_engine: io_uring forbidden -> auto uses epoll and says why, io_uring refuses") {
+  for (const int error : {EPERM, ENOSYS}) {
+    CAPTURE(error);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      const sock_filter rules[] = {
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+      const sock_fprog program{4, const_cast<sock_filter*>(rules)};
+      if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(10);
+      if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(10);
+      const EngineResult fallback = make_engine(EngineKind::kAuto);
+      if (fallback.io == nullptr || std::string(fallback.io->name()) != "epoll") _exit(1);
+      const char* hint = error == EPERM ? "kernel.io_uring_disabled" : "6.1";
+      if (fallback.reason.find(hint) == std::string::npos) _exit(2);
+      const EngineResult refused = make_engine(EngineKind::kIoUring);
+      if (refused.io != nullptr || refused.reason.empty()) _exit(3);
+      if (engine_report().find("not usable") == std::string::npos) _exit(4);
+      _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+  }
+}
+
+TEST_CASE("ring_setup_failure: each error names its cause and the fix") {
+  CHECK(ring_setup_failure(EPERM).find("seccomp") != std::string::npos);
+  CHECK(ring_setup_failure(ENOMEM).find("LimitMEMLOCK") != std::string::npos);
+  CHECK(ring_setup_failure(ENOSYS).find("6.1") != std::string::npos);
+  CHECK(ring_setup_failure(EINVAL).find("6.1") != std::string::npos);
+  CHECK(ring_setup_failure(EIO).find("io_uring_setup") == 0);
+}
+
+TEST_CASE("Spin: only where gaps are short, and a fifth of the time at most") {
+  Spin spin(50);
+  CHECK(spin.budget_us(0) == 0);  // Nothing known yet: an idle process sleeps.
+  for (int i = 0; i < 200; ++i) spin.learn(10, 0);
+  CHECK(spin.budget_us(1) == 50);
+  for (int i = 0; i < 4000; ++i) spin.learn(10, 50);
+  CHECK(spin.budget_us(2) == 0);           // 200 ms of this second are spent.
+  CHECK(spin.budget_us(1'000'002) == 50);  // A new one.
+  for (int i = 0; i < 200; ++i) spin.learn(1'000'000, 0);
+  CHECK(spin.budget_us(1'000'003) == 0);
+  CHECK(Spin(0).budget_us(0) == 0);
+}
