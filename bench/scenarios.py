@@ -141,7 +141,7 @@ def haproxy(setup: Setup, scenario: dict, port: int, folder: str) -> list[str]:
     path.write_text(f"""
 global
   nbthread 1
-  maxconn 20000
+  maxconn 9000
 {log}defaults
   mode {scenario['mode']}
   timeout connect 5s
