@@ -93,6 +93,7 @@ class Socket {
 
  private:
   friend class SocketIo;
+  friend class SimIo;  // the simulated engine of the tests
 
   SocketOwner& owner_;
   int fd_ = -1;
