@@ -1,5 +1,6 @@
 // tests/support/sim_l4_test.cc - the layer 4 relay in a simulated world with faults, many seeds.
 #include <doctest/doctest.h>
+#include <stdlib.h>
 
 #include <memory>
 #include <string>
@@ -110,12 +111,21 @@ struct World {
   int front_fd = -1;
 };
 
+// A number from the environment, for longer runs and for repeating one seed.
+uint64_t from_environment(const char* name, uint64_t otherwise) {
+  const char* text = getenv(name);
+  return text != nullptr ? strtoull(text, nullptr, 10) : otherwise;
+}
+
 }  // namespace
 
+// RINGWAY_SIM_SEED is the first seed, RINGWAY_SIM_SEEDS their number.
 TEST_CASE("L4 in the simulator: 200 seeds with faults -> streams intact, all ends, no leak") {
   size_t whole = 0;
   uint64_t connections = 0;
-  for (uint64_t seed = 1; seed <= 200; ++seed) {
+  const uint64_t first = from_environment("RINGWAY_SIM_SEED", 1);
+  const uint64_t count = from_environment("RINGWAY_SIM_SEEDS", 200);
+  for (uint64_t seed = first; seed < first + count; ++seed) {
     World world(seed);
     INFO(world.net.describe());
     CAPTURE(seed);
@@ -125,8 +135,9 @@ TEST_CASE("L4 in the simulator: 200 seeds with faults -> streams intact, all end
     CHECK(world.net.live_sockets() == 0);
     CHECK(world.net.live_listeners() == 0);
   }
-  MESSAGE(connections << " connections, " << whole << " of 2000 clients got everything");
-  CHECK(whole > 1000);  // The faults must not drown what is to be tested.
+  MESSAGE(connections << " connections, " << whole << " of " << 10 * count
+                      << " clients got everything");
+  CHECK((whole > 5 * count || count < 100));  // The faults must not drown what is to be tested.
 }
 
 TEST_CASE("SimNet: the same seed -> the same trace, another seed -> another") {
