@@ -92,7 +92,9 @@ class InBuffer {
 
   [[nodiscard]] bool empty() const { return end_ == at_; }
   [[nodiscard]] size_t size() const { return end_ - at_; }
-  [[nodiscard]] std::string_view view() const { return {base() + at_, size()}; }
+  [[nodiscard]] std::string_view view() const {
+    return empty() ? std::string_view() : std::string_view(base() + at_, size());
+  }
 
   // Appends `bytes`. False when the pool is exhausted or size() would exceed `limit`.
   [[nodiscard]] bool append(ChunkPool& pool, std::string_view bytes, size_t limit);

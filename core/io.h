@@ -131,7 +131,7 @@ class Io {
   // already is accepted first, inside this call. REQUIRES: listen(fd) was called.
   virtual void unlisten(int fd) = 0;
 
-  // Closes an accepted descriptor that nobody adopts.
+  // Closes a descriptor that nobody adopts: an accepted one, or a listener after unlisten().
   virtual void discard(int fd) = 0;
 
   // `owner` hears of wake(), and must outlive the Io. Called once, before the first turn.
@@ -161,7 +161,8 @@ class Io {
   // Sends FIN after what was sent; receiving goes on.
   virtual void shutdown_send(Socket& socket) = 0;
 
-  // Ends the socket. Idempotent. on_closed() follows in a later turn, and nothing else does.
+  // Ends the socket. Idempotent. on_closed() follows from run_once(), after the event under way,
+  // and nothing else does.
   virtual void close(Socket& socket) = 0;
 
   // The same with a reset (RST) instead of a FIN, which tells the peer that the stream was cut.

@@ -2,6 +2,7 @@
 #include "core/socket_io.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -63,7 +64,7 @@ void SocketIo::listen(int fd, AcceptOwner& owner) {
 void SocketIo::unlisten(int fd) {
   for (uint32_t i = 0; i < listeners_.size(); ++i) {
     if (listeners_[i].fd != fd || listeners_[i].owner == nullptr) continue;
-    accept_all(listeners_[i]);
+    accept_all(listeners_[i], INT_MAX);
     Listener& listener = listeners_[i];  // Accepting may have added listeners.
     listener.owner = nullptr;
     listener.resume_at_ms = 0;
@@ -243,7 +244,7 @@ void SocketIo::on_listen_event(const Event& event) {
   }
   if (event.last) listener.armed = false;
   if (event.last && listener.resume_at_ms == 0) listener.resume_at_ms = 1;
-  accept_all(listener);
+  accept_all(listener, kAcceptsPerTurn);
 }
 
 void SocketIo::on_event(const Event& event) {
@@ -324,12 +325,11 @@ void SocketIo::run_ready_list() {
   running_.clear();
 }
 
-void SocketIo::accept_all(Listener& listener) {
-  constexpr int kAcceptsPerTurn = 64;
+void SocketIo::accept_all(Listener& listener, int most) {
   const int fd = listener.fd;
   AcceptOwner& owner = *listener.owner;
   const auto slot = static_cast<size_t>(&listener - listeners_.data());
-  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+  for (int i = 0; i < most; ++i) {
     sockaddr_storage peer;
     socklen_t length = sizeof peer;
     auto* address = reinterpret_cast<sockaddr*>(&peer);
@@ -362,7 +362,7 @@ void SocketIo::resume_listeners(int64_t now_ms) {
       listener.armed = true;
       arm({Kind::kListen, i, listener.generation}, listener.fd);
     }
-    accept_all(listener);
+    accept_all(listener, kAcceptsPerTurn);
   }
 }
 

@@ -85,6 +85,7 @@ class SocketIo : public Io {
   static constexpr int kReadsPerTurn = 4;
   static constexpr int kBatches = 8;
   static constexpr size_t kScratchBytes = 64 * 1024;
+  static constexpr int kAcceptsPerTurn = 64;
   static constexpr int kAcceptPauseMs = 50;
 
   struct Entry {
@@ -114,7 +115,7 @@ class SocketIo : public Io {
   void start_closing(Socket& socket);
   void release_if_quiet(Socket& socket);
   void flush_graveyard();
-  void accept_all(Listener& listener);
+  void accept_all(Listener& listener, int most);
   void resume_listeners(int64_t now_ms);
   int bound_timeout(int timeout_ms) const;
   size_t wait(int timeout_ms, Batch& batch);

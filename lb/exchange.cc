@@ -128,7 +128,7 @@ Exchange::Step Exchange::do_pick_server() {
   uint64_t hash = 0;
   if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
     const auto ip = client_.peer().ip_bytes();
-    hash = hash_bytes({reinterpret_cast<const char*>(ip.data()), ip.size()});
+    hash = hash_bytes(std::as_bytes(ip), HashKey{});
   }
   if (attempts_ > 0) upstream_->stats().retries.add();
   server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));

@@ -184,6 +184,8 @@ void Exchange::end_response(bool extra_bytes) {
 
 void Exchange::on_server_end(int error) {
   server_ended_ = true;
+  // A send that met a reset has used the socket's error up: what reads as FIN then is none.
+  if (error == 0 && send_broken_) error = conn_->error();
   if (state_ == State::kTunnel) return tunnel_server_end(error);
   if (response_started_) {
     if (error != 0 || !response_body_.finish_at_close()) {

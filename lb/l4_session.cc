@@ -45,7 +45,7 @@ void L4Session::connect_next() {
     uint64_t hash = 0;
     if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
       const auto ip = peer_.ip_bytes();
-      hash = hash_bytes({reinterpret_cast<const char*>(ip.data()), ip.size()});
+      hash = hash_bytes(std::as_bytes(ip), HashKey{});
     }
     server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));
     if (server_ == nullptr) {

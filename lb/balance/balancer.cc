@@ -119,7 +119,7 @@ void Balancer::Impl::build_ring(std::span<const Candidate> candidates,
     for (uint64_t point = 0; point < points; ++point) {
       key.resize(base);
       key += std::to_string(point);
-      ring.push_back({hash_bytes(key), i});
+      ring.push_back({hash_bytes(key, HashKey{}), i});
     }
   }
   std::sort(ring.begin(), ring.end());

@@ -82,7 +82,7 @@ void HealthChecker::set_targets(std::vector<CheckTarget> targets) {
     // The first checks of many servers are spread over one interval, the same way each time.
     const auto spread = static_cast<uint64_t>(
         std::max<int64_t>(std::min(target.health.interval, target.health.fast_interval), 1));
-    const auto delay = static_cast<int64_t>(hash_bytes(target.id) % spread);
+    const auto delay = static_cast<int64_t>(hash_bytes(target.id, HashKey{}) % spread);
     impl.watched.push_back(
         std::make_unique<Watched>(impl.io, impl.timers, impl.events, impl, std::move(target)));
     impl.watched.back()->schedule(delay);

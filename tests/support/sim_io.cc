@@ -61,6 +61,9 @@ void SimIo::unlisten(int fd) {
 }
 
 void SimIo::discard(int fd) {
+  if (net_.descriptor(fd).kind == SimNet::Descriptor::Kind::kListener) {
+    return net_.close_listener(fd);
+  }
   const SimRef ref = net_.descriptor(fd).ref;
   RW_CHECK(net_.descriptor(fd).kind == SimNet::Descriptor::Kind::kEnd);
   RW_CHECK(net_.find(ref)->ends[ref.side].socket == nullptr);

@@ -20,6 +20,7 @@ class SimIo final : public Io {
   ~SimIo() override;
 
   [[nodiscard]] const char* name() const override { return "simulated"; }
+  [[nodiscard]] const EngineCounters& counters() const override { return counters_; }
   // Virtual time, read when a turn begins; outside of turns the net's.
   [[nodiscard]] int64_t now_us() const override;
   void listen(int fd, AcceptOwner& owner) override;
@@ -38,8 +39,7 @@ class SimIo final : public Io {
   // Io has delivered an event, or the virtual time-out has passed, or nothing is left to happen.
   void run_once(int timeout_ms) override;
 
-  // close() with a reset instead of FIN, as with SO_LINGER 0. For peers only: not part of Io.
-  void abort(Socket& socket);
+  void abort(Socket& socket) override;
   // The address that connect() comes from; its port is chosen per connection.
   void set_source(const PeerAddress& source) { source_ = source; }
   // Times accepting was paused for lack of descriptors.
@@ -88,6 +88,7 @@ class SimIo final : public Io {
   SimEnd& end_of(const Socket& socket);
 
   SimNet& net_;
+  EngineCounters counters_;
   std::unique_ptr<std::byte[]> scratch_;
   PeerAddress source_;
   int64_t now_us_ = 0;

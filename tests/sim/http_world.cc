@@ -1,0 +1,437 @@
+// tests/sim/http_world.cc
+#include "tests/sim/http_world.h"
+
+#include <doctest/doctest.h>
+
+#include <charconv>
+
+namespace ringway {
+
+uint64_t SimOrigin::corrupted = 0;
+uint64_t SimOrigin::served = 0;
+
+std::string body_of(uint64_t id, size_t bytes, bool answer) {
+  std::string out(bytes, '\0');
+  for (size_t i = 0; i < bytes; ++i) {
+    out[i] = static_cast<char>((id * 2654435761U + i * 31 + i / 251 + (answer ? 77 : 0)) >> 3);
+  }
+  return out;
+}
+
+std::string Asked::bytes() const {
+  const std::string path = "/" + std::to_string(id) + "/" + std::to_string(static_cast<int>(act)) +
+                           "/" + std::to_string(body_bytes) + "/" + std::to_string(answer_bytes);
+  std::string text = (head             ? "HEAD "
+                      : body_bytes > 0 ? "POST "
+                                       : "GET ") +
+                     path + " HTTP/1.1\r\nHost: sim\r\n";
+  if (body_bytes == 0) return text + "\r\n";
+  const std::string body = body_of(id, body_bytes, false);
+  if (!chunked) return text + "Content-Length: " + std::to_string(body_bytes) + "\r\n\r\n" + body;
+  text += "Transfer-Encoding: chunked\r\n\r\n";
+  for (size_t at = 0; at < body.size();) {
+    const size_t part = std::min<size_t>(body.size() - at, 1 + (id + at) % 700);
+    char size[20];
+    snprintf(size, sizeof size, "%zx\r\n", part);
+    text += size + body.substr(at, part) + "\r\n";
+    at += part;
+  }
+  return text + "0\r\n\r\n";
+}
+
+namespace {
+
+// The numbers of "/1/2/3/4".
+bool parse_path(std::string_view head, Asked& out) {
+  const size_t from = head.find(' ');
+  if (from == std::string_view::npos) return false;
+  std::string_view path = head.substr(from + 1);
+  path = path.substr(0, path.find(' '));
+  uint64_t numbers[4] = {};
+  for (uint64_t& number : numbers) {
+    if (!path.starts_with('/')) return false;
+    path.remove_prefix(1);
+    const auto parsed = std::from_chars(path.data(), path.data() + path.size(), number);
+    if (parsed.ec != std::errc{}) return false;
+    path.remove_prefix(static_cast<size_t>(parsed.ptr - path.data()));
+  }
+  out = {.id = numbers[0],
+         .act = static_cast<Act>(numbers[1]),
+         .head = head.starts_with("HEAD"),
+         .body_bytes = numbers[2],
+         .answer_bytes = numbers[3]};
+  return true;
+}
+
+// Undoes chunked coding of a whole message. 0: not complete yet; else the bytes used.
+size_t take_chunks(std::string_view in, std::string& body) {
+  size_t at = 0;
+  for (;;) {
+    const size_t line = in.find("\r\n", at);
+    if (line == std::string_view::npos) return 0;
+    const size_t size = strtoull(std::string(in.substr(at, line - at)).c_str(), nullptr, 16);
+    at = line + 2;
+    if (size == 0) return in.size() >= at + 2 ? at + 2 : 0;
+    if (in.size() < at + size + 2) return 0;
+    body.append(in.substr(at, size));
+    at += size + 2;
+  }
+}
+
+}  // namespace
+
+void SimOrigin::on_bytes(SimConnection& connection, std::string_view /*bytes*/) {
+  while (!done_ && take_request(connection)) {
+  }
+}
+
+bool SimOrigin::take_request(SimConnection& connection) {
+  const std::string_view in = std::string_view(connection.received()).substr(at_);
+  const size_t end = in.find("\r\n\r\n");
+  if (end == std::string_view::npos) return false;
+  Asked asked;
+  if (!parse_path(in, asked)) {
+    ++corrupted;
+    done_ = true;
+    connection.close();
+    return false;
+  }
+  if (asked.act == Act::kEarly && !early_) {
+    early_ = true;
+    answer(connection, asked);
+  }
+  const std::string_view head = in.substr(0, end + 4);
+  std::string body;
+  size_t used = 0;
+  if (head.find("Transfer-Encoding: chunked") != std::string_view::npos) {
+    used = take_chunks(in.substr(head.size()), body);
+    if (used == 0) return false;
+  } else if (asked.body_bytes > 0) {
+    if (in.size() < head.size() + asked.body_bytes) return false;
+    used = asked.body_bytes;
+    body = in.substr(head.size(), used);
+  }
+  if (body != body_of(asked.id, asked.body_bytes, false)) ++corrupted;
+  ++served;
+  at_ += head.size() + used;
+  if (!early_) answer(connection, asked);
+  early_ = false;
+  return true;
+}
+
+void SimOrigin::answer(SimConnection& connection, const Asked& asked) {
+  const std::string body = body_of(asked.id, asked.answer_bytes, true);
+  const std::string id = "X-Id: " + std::to_string(asked.id) + "\r\n";
+  const std::string length = "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  const std::string whole =
+      "HTTP/1.1 200 OK\r\n" + id + length + "\r\n" + (asked.head ? std::string() : body);
+  switch (asked.act) {
+    case Act::kLength:
+    case Act::kEarly: connection.send(whole); return;
+    case Act::kInterim:
+      connection.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + whole);
+      return;
+    case Act::kChunked: {
+      std::string out = "HTTP/1.1 200 OK\r\n" + id + "Transfer-Encoding: chunked\r\n\r\n";
+      for (size_t at = 0; at < body.size() && !asked.head;) {
+        const size_t part = std::min<size_t>(body.size() - at, 1 + (asked.id + at) % 900);
+        char size[20];
+        snprintf(size, sizeof size, "%zx\r\n", part);
+        out += size + body.substr(at, part) + "\r\n";
+        at += part;
+      }
+      connection.send(asked.head ? out : out + "0\r\n\r\n");
+      return;
+    }
+    case Act::kUntilClose:
+      connection.send("HTTP/1.1 200 OK\r\n" + id + "Connection: close\r\n\r\n" +
+                      (asked.head ? std::string() : body));
+      done_ = true;
+      connection.close_after_send();
+      return;
+    case Act::kEmpty: connection.send("HTTP/1.1 204 No Content\r\n" + id + "\r\n"); return;
+    case Act::kMalformed:
+      connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab");
+      return;
+    case Act::kCut:
+      connection.send("HTTP/1.1 200 OK\r\n" + id + "Content-Length: 1000000\r\n\r\n" +
+                      (asked.head ? std::string() : body));
+      done_ = true;
+      connection.close_after_send();
+      return;
+    case Act::kSilent: done_ = true; return;
+    case Act::kCount: return;
+  }
+}
+
+SimShard::SimShard(SimNet& net, const WorkerOptions& options)
+    : io(net), worker(io, options), net_(net) {
+  io.set_wake_owner(*this);
+  net.set_loop(io, this);
+}
+
+void SimShard::turn() {
+  io.run_once(0);
+  const int64_t next_ms = worker.after_turn();
+  deadline_us_ = next_ms < 0 ? kNever : net_.now_us() + std::max<int64_t>(next_ms, 1) * 1000;
+}
+
+void SimShard::post(uint32_t listener, int fd, const PeerAddress& peer) {
+  inbox_.push_back({listener, fd, peer});
+  io.wake();
+}
+
+void SimShard::on_wake() {
+  while (!inbox_.empty()) {
+    const Handed handed = inbox_.front();
+    inbox_.pop_front();
+    worker.adopt(handed.listener, handed.fd, handed.peer);
+  }
+}
+
+HttpWorld::HttpWorld(uint64_t seed, bool faults)
+    : net({.seed = seed, .faults = faults}),
+      prng_(net.prng().fork()),
+      faults_(faults),
+      loads_(1 + seed % 3) {
+  REQUIRE(parse_address("10.0.0.1:80", front_));
+  REQUIRE(parse_address("10.0.0.1:81", front_tcp_));
+  for (int i = 0; i < 3; ++i) {
+    ServerAddress at;
+    REQUIRE(parse_address("10.0.1." + std::to_string(i + 1) + ":8080", at));
+    origins_.push_back(std::make_unique<SimServer>(
+        net, servers_io_, at, [](SimConnection&) { return std::make_unique<SimOrigin>(); }));
+  }
+  for (uint32_t i = 0; i < loads_.size(); ++i) {
+    const WorkerOptions options{.shard = i,
+                                .loads = loads_,
+                                .peers = loads_.size() > 1 ? this : nullptr,
+                                .clients_max = 1000,
+                                .chunks_max = 4096,
+                                .seed = seed * 16 + i + 1};
+    shards_.push_back(std::make_unique<SimShard>(net, options));
+  }
+  apply(true);
+  const uint64_t clients = 4 + prng_.below(8);
+  for (uint64_t i = 0; i < clients; ++i) add_client(i);
+  for (uint64_t i = prng_.below(3); i > 0; --i) {
+    net.start_timer(static_cast<int64_t>(prng_.below(300'000)), *this, 0);
+  }
+  if (prng_.below(4) == 0) net.start_timer(static_cast<int64_t>(prng_.below(400'000)), *this, 1);
+}
+
+HttpWorld::~HttpWorld() = default;
+
+std::string HttpWorld::configuration(uint64_t generation) {
+  std::string servers;
+  for (uint64_t i = 0; i < origins_.size(); ++i) {
+    // Reloads remove a server and change weights.
+    if (generation > 0 && (generation + i) % 3 == 0) continue;
+    servers += "{ name = \"s" + std::to_string(i) + "\", address = \"" +
+               origins_[i]->address().text() +
+               "\", weight = " + std::to_string(100 + generation * 10 * i) + " }, ";
+  }
+  return "version = 1\n[defaults.timeouts]\nrequest_headers = \"2s\"\nrequest_body = \"2s\"\n"
+         "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
+         "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
+         "half_closed = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n"
+         "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n"
+         "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
+         "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
+         "[upstreams.app]\nservers = [" +
+         servers +
+         "]\n"
+         "[upstreams.app.pool]\nidle_timeout = \"2s\"\n"
+         "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" +
+         servers + "]\n";
+}
+
+void HttpWorld::apply(bool first) {
+  config::LoadResult loaded = config::load_text(configuration(generation_++), "sim");
+  INFO(config::render(loaded, false));
+  REQUIRE(loaded.config != nullptr);
+  snapshot_ = Snapshot::build(std::move(loaded.config), snapshot_.get(),
+                              static_cast<uint32_t>(shards_.size()));
+  all_snapshots_.push_back(snapshot_);
+  for (auto& shard : shards_) {
+    const ListenFd fds[] = {
+        {.id = 1, .listener = 0, .fd = first ? net.make_listener(front_) : -1},
+        {.id = 2, .listener = 1, .fd = first ? net.make_listener(front_tcp_) : -1}};
+    shard->worker.apply(snapshot_, fds, nullptr);
+  }
+}
+
+void HttpWorld::on_sim_timer(uint32_t tag) {
+  if (tag == 0) {
+    if (!drained_) apply(false);
+    return;
+  }
+  drained_ = true;
+  for (auto& shard : shards_) shard->worker.drain();
+}
+
+bool HttpWorld::hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) {
+  shards_[to]->post(listener_id, fd, peer);
+  return true;
+}
+
+void HttpWorld::add_client(uint64_t number) {
+  Client client;
+  client.tcp = prng_.below(4) == 0;
+  SimClient::Script script;
+  std::string all;
+  for (uint64_t i = 0, count = 1 + prng_.below(6); i < count; ++i) {
+    Asked asked{.id = number * 100 + i + 1,
+                .answer_bytes = prng_.below(1 + (1U << prng_.below(17)))};
+    // Mostly good servers; each kind of bad one now and then.
+    asked.act = static_cast<Act>(prng_.below(prng_.below(3) == 0 ? uint64_t(Act::kCount) : 6));
+    asked.head = prng_.below(12) == 0;
+    if (!asked.head && prng_.below(3) == 0)
+      asked.body_bytes = 1 + prng_.below(1U << prng_.below(17));
+    asked.chunked = prng_.below(2) == 0;
+    all += asked.bytes();
+    client.asked.push_back(asked);
+  }
+  while (!all.empty()) {
+    const size_t part = std::min<size_t>(all.size(), 1 + prng_.below(1U << prng_.below(18)));
+    script.pieces.push_back({static_cast<int64_t>(prng_.below(20'000)), all.substr(0, part)});
+    all.erase(0, part);
+  }
+  script.end = SimClient::End::kNone;
+  if (faults_ && prng_.below(8) == 0) script.end = SimClient::End::kReset;
+  if (faults_ && prng_.below(8) == 0) script.end = SimClient::End::kFin;
+  script.end_delay_us = static_cast<int64_t>(prng_.below(50'000));
+  if (prng_.below(4) == 0) {
+    script.read_slice = 1 + prng_.below(4096);
+    script.read_pause_us = static_cast<int64_t>(prng_.below(2'000));
+  }
+  client.sim = std::make_unique<SimClient>(net, clients_io_, std::move(script));
+  client.sim->start(client.tcp ? front_tcp_ : front_, static_cast<int64_t>(prng_.below(100'000)));
+  clients_.push_back(std::move(client));
+}
+
+bool HttpWorld::clients_done() const {
+  for (const Client& client : clients_) {
+    if (!client.sim->done()) return false;
+  }
+  return true;
+}
+
+bool HttpWorld::run() {
+  net.run_until([&] { return clients_done(); }, 20'000);
+  net.stop_faults();
+  if (!net.run_until([&] { return clients_done(); }, 2'000'000)) return false;
+  for (auto& shard : shards_) shard->worker.stop();
+  const auto finished = [&] {
+    bool all = true;
+    for (auto& shard : shards_) all = shard->worker.finished() && all;
+    return all;
+  };
+  if (!net.run_until(finished, 200'000)) return false;
+  for (auto& origin : origins_) {
+    origin->stop();
+    origin->close_all();
+  }
+  return net.run_until([&] { return net.live_sockets() == 0; }, 200'000);
+}
+
+std::string HttpWorld::check() {
+  if (SimOrigin::corrupted > 0) return "a request's body or path was corrupted on its way";
+  for (const Client& client : clients_) {
+    const std::string wrong = check_client(client);
+    if (!wrong.empty()) return wrong;
+  }
+  return check_gauges();
+}
+
+// Reads the answers in order. Only the last one may be cut, and only where something went wrong.
+std::string HttpWorld::check_client(const Client& client) {
+  std::string_view in = client.sim->connection().received();
+  for (const Asked& asked : client.asked) {
+    const std::string who = "request " + std::to_string(asked.id) + ": ";
+    std::string_view head;
+    do {
+      const size_t end = in.find("\r\n\r\n");
+      if (end == std::string_view::npos) return "";  // Cut, or not answered.
+      head = in.substr(0, end + 4);
+      in.remove_prefix(end + 4);
+    } while (head.starts_with("HTTP/1.1 103"));
+    const std::string status(head.substr(9, 3));
+    std::string body;
+    const bool bodiless = asked.head || status == "204";
+    if (!bodiless && head.find("Transfer-Encoding: chunked") != std::string_view::npos) {
+      const size_t used = take_chunks(in, body);
+      if (used == 0) return "";
+      in.remove_prefix(used);
+    } else if (const size_t at = head.find("Content-Length: ");
+               !bodiless && at != std::string_view::npos) {
+      const size_t size = strtoull(std::string(head.substr(at + 16, 20)).c_str(), nullptr, 10);
+      if (in.size() < size) {
+        const std::string whole = body_of(asked.id, asked.answer_bytes, true);
+        if (status == "200" && !whole.starts_with(in.substr(0, whole.size()))) {
+          return who + "the part of the answer that came is not its own";
+        }
+        return "";
+      }
+      body = in.substr(0, size);
+      in.remove_prefix(size);
+    } else if (!bodiless && client.tcp) {
+      body = in;  // Until close, relayed as it is.
+      in = {};
+      if (body != body_of(asked.id, body.size(), true)) return who + "until-close body is wrong";
+      return "";
+    }
+    if (status == "200" || status == "204") {
+      const std::string id = "X-Id: " + std::to_string(asked.id) + "\r\n";
+      if (head.find(id) == std::string_view::npos) {
+        // Layer 4 relays malformed answers too.
+        if (client.tcp && asked.act == Act::kMalformed) return "";
+        return who + "answered with another's response";
+      }
+      if (status == "200" && !asked.head && body != body_of(asked.id, asked.answer_bytes, true)) {
+        return who + "the answer's body is wrong";
+      }
+      ++answered;
+      continue;
+    }
+    ++refused;
+    if (!faults_ && !drained_ && asked.act < Act::kMalformed) return who + "status " + status;
+  }
+  if (in.empty()) return "";
+  return "bytes behind the last answer: " + std::string(in.substr(0, 160));
+}
+
+std::string HttpWorld::check_gauges() const {
+  for (const auto& snapshot : all_snapshots_) {
+    for (uint32_t shard = 0; shard < shards_.size(); ++shard) {
+      for (const auto& listener : snapshot->listeners) {
+        ListenerStats& stats = listener->shard.at(shard);
+        if (stats.active.get() != 0) return "listener gauge: active";
+        if (stats.active_requests.get() != 0) return "listener gauge: active_requests";
+        uint64_t responses = 0;
+        for (const Counter& by_class : stats.responses) responses += by_class.get();
+        if (responses != stats.requests.get() + stats.rejected_heads.get()) {
+          return "requests and responses do not add up";
+        }
+      }
+      for (const auto& upstream : snapshot->upstreams) {
+        if (upstream->shard.at(shard).active.get() != 0) return "upstream gauge: active";
+      }
+      for (const auto& servers : snapshot->servers) {
+        for (const auto& server : servers) {
+          ServerStats& stats = server->shard.at(shard);
+          if (stats.busy.get() + stats.connecting.get() + stats.idle.get() != 0) {
+            return "server gauge: connections";
+          }
+          if (stats.sessions.get() != 0) return "server gauge: sessions";
+        }
+      }
+    }
+  }
+  for (const ShardLoad& load : loads_) {
+    if (load.clients.load() != 0) return "shard load";
+  }
+  return "";
+}
+
+}  // namespace ringway

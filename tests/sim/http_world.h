@@ -1,0 +1,138 @@
+// tests/sim/http_world.h - the whole balancer in a simulated world: shards, clients, servers,
+// faults.
+//
+// Affinity: one thread. Why: the same seed gives the same run, so every failure can be repeated.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lb/config/load.h"
+#include "lb/worker.h"
+#include "tests/support/sim_actors.h"
+
+namespace ringway {
+
+// What a simulated server does with a request; named in the request's path.
+enum class Act : uint8_t {
+  kLength,
+  kChunked,
+  kUntilClose,
+  kInterim,    // a 103 first
+  kEmpty,      // 204
+  kEarly,      // answers without waiting for the body
+  kMalformed,  // two lengths
+  kCut,        // closes inside the body
+  kSilent,     // never answers
+  kCount
+};
+
+// One request: its path says who it is and what is to happen, so both ends can check the bytes.
+struct Asked {
+  uint64_t id = 0;
+  Act act = Act::kLength;
+  bool head = false;      // HEAD
+  bool chunked = false;   // the request's body
+  size_t body_bytes = 0;  // of the request; 0: GET
+  size_t answer_bytes = 0;
+
+  [[nodiscard]] std::string bytes() const;
+};
+
+// The bytes that belong to request `id`, as a body of either direction.
+[[nodiscard]] std::string body_of(uint64_t id, size_t bytes, bool answer);
+
+// A simulated origin: reads requests strictly, checks their bodies, answers as they ask.
+class SimOrigin final : public SimHandler {
+ public:
+  void on_bytes(SimConnection& connection, std::string_view bytes) override;
+
+  // Requests whose body differed from what their id demands, in all origins.
+  static uint64_t corrupted;
+  // Complete requests seen, in all origins.
+  static uint64_t served;
+
+ private:
+  [[nodiscard]] bool take_request(SimConnection& connection);
+  void answer(SimConnection& connection, const Asked& asked);
+
+  size_t at_ = 0;       // in connection.received()
+  bool done_ = false;   // it has closed, or was asked to be silent
+  bool early_ = false;  // the request that is being read was answered already
+};
+
+// One shard: the real worker on a simulated engine.
+class SimShard final : public SimLoop, public WakeOwner {
+ public:
+  SimShard(SimNet& net, const WorkerOptions& options);
+
+  void turn() override;
+  [[nodiscard]] int64_t deadline_us() const override { return deadline_us_; }
+  void on_wake() override;
+  void post(uint32_t listener, int fd, const PeerAddress& peer);
+
+  SimIo io;
+  Worker worker;
+
+ private:
+  struct Handed {
+    uint32_t listener;
+    int fd;
+    PeerAddress peer;
+  };
+  SimNet& net_;
+  int64_t deadline_us_ = 0;
+  std::deque<Handed> inbox_;
+};
+
+class HttpWorld final : public Peers, public SimTimerOwner {
+ public:
+  HttpWorld(uint64_t seed, bool faults);
+  ~HttpWorld();
+
+  // Runs clients, reloads and perhaps a drain; then without faults until all is at rest. False: it
+  // did not come to rest.
+  bool run();
+  // Reads all clients' answers. Returns "" or the first thing that is wrong.
+  [[nodiscard]] std::string check();
+
+  bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
+  void on_sim_timer(uint32_t tag) override;
+
+  SimNet net;
+  uint64_t answered = 0;  // 200 and 204 with the right bytes
+  uint64_t refused = 0;   // error answers of the balancer's own
+
+ private:
+  struct Client {
+    std::unique_ptr<SimClient> sim;
+    std::vector<Asked> asked;  // in order, pipelined
+    bool tcp = false;
+  };
+
+  void add_client(uint64_t number);
+  void apply(bool first);
+  [[nodiscard]] std::string configuration(uint64_t generation);
+  [[nodiscard]] bool clients_done() const;
+  [[nodiscard]] std::string check_client(const Client& client);
+  [[nodiscard]] std::string check_gauges() const;
+
+  Prng prng_;
+  bool faults_;
+  std::vector<ShardLoad> loads_;
+  std::vector<std::unique_ptr<SimShard>> shards_;
+  SimIo servers_io_{net};
+  SimIo clients_io_{net};
+  std::vector<std::unique_ptr<SimServer>> origins_;
+  std::vector<Client> clients_;
+  std::shared_ptr<Snapshot> snapshot_;
+  std::vector<std::shared_ptr<Snapshot>> all_snapshots_;
+  ServerAddress front_;
+  ServerAddress front_tcp_;
+  uint64_t generation_ = 0;
+  bool drained_ = false;
+};
+
+}  // namespace ringway
