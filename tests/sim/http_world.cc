@@ -358,7 +358,8 @@ std::string HttpWorld::check_client(const Client& client) {
     } while (head.starts_with("HTTP/1.1 103"));
     const std::string status(head.substr(9, 3));
     std::string body;
-    const bool bodiless = asked.head || status == "204";
+    // An answer to a head that never became whole has a body: nobody knew it would say HEAD.
+    const bool bodiless = (asked.head && !in.starts_with(status)) || status == "204";
     if (!bodiless && head.find("Transfer-Encoding: chunked") != std::string_view::npos) {
       const size_t used = take_chunks(in, body);
       if (used == 0) return "";
