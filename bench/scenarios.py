@@ -1,192 +1,84 @@
-"""bench/scenarios.py - what bench/compare measures, and how each candidate is configured for it."""
-import pathlib
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
+"""bench/scenarios.py - what bench/compare measures."""
+import dataclasses
 
-# wrk prints one JSON object behind RESULT; latencies in milliseconds.
-LUA = """
-@REQUEST@
-done = function(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format('RESULT{"requests":%d,"rps":%f,"p50":%f,"p99":%f,"p999":%f,"errors":%d}',
-    summary.requests, summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3,
-    latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3,
-    e.connect + e.read + e.write + e.status + e.timeout))
-end
-"""
-POST = 'wrk.method = "POST"; wrk.body = string.rep("p", 10240)'
-HEADERS_40 = ("for i = 1, 40 do wrk.headers['X-Header-' .. i] = string.rep('v', 128) end")
+GROUPS = ("Layer 4", "HTTP/1.1", "HTTP/1.1: routes, heads and logs", "Crowds and rates", "Memory")
+SIZES = {"128B": 128, "1KiB": 1 << 10, "16KiB": 16 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20}
+CLIENTS = (1, 64, 1000)
 
 
-def h1(path: str, connections: int, **more) -> dict:
-    return {"mode": "http", "path": path, "connections": connections, **more}
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One row of a table. `expect` counts the body bytes of an answer (layer 4: all of its bytes)."""
+
+    name: str
+    group: str
+    connections: int
+    expect: int = 128
+    mode: str = "http"            # of the balancer: http | tcp
+    echo: bool = False            # raw bytes to the echo port instead of HTTP
+    prefix: str = ""              # of the path
+    host: str = "bench.example.com"
+    fields: tuple[tuple[str, str], ...] = ()
+    post: int = 0                 # bytes of a request body
+    reconnect: bool = False       # a new client connection for every request
+    idle: int = 0                 # further connections that stay open
+    rate: int = 0                 # requests a second; 0: as fast as the answers come
+    wrk: bool = True              # driven by wrk, else by bench_load
+    hosts: int = 0                # rules in the balancer's configuration
+    prefixes: int = 0
+    access_log: bool = False
+    over: str = ""                # the scenario whose cost this one is also compared with
+    memory: bool = False          # measures the memory of the idle connections, not requests
+    full: bool = False            # only with --full
+
+    def path(self) -> str:
+        return f"{self.prefix}/{self.expect}"
+
+    def all_fields(self) -> list[tuple[str, str]]:
+        closing = [("Connection", "close")] if self.reconnect else []
+        return [("Host", self.host), *self.fields, *closing]
+
+    def request(self) -> bytes:
+        """The bytes a client sends."""
+        if self.echo:
+            return b"e" * self.expect
+        head = f"{'POST' if self.post else 'GET'} {self.path()} HTTP/1.1\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in self.all_fields())
+        if self.post:
+            head += f"Content-Length: {self.post}\r\n"
+        return head.encode() + b"\r\n" + b"p" * self.post
 
 
-def l4(path: str, connections: int, **more) -> dict:
-    # nginx-light has no stream module, so nginx sits layer 4 out.
-    return {"mode": "tcp", "path": path, "connections": connections, "without": ["nginx"], **more}
+def echo(name: str, **more) -> Scenario:
+    return Scenario(name, GROUPS[0], 64, expect=64, mode="tcp", echo=True, wrk=False, **more)
 
 
-SCENARIOS = {
-    "l4 128B c64": l4("/128", 64),
-    "l4 16KiB c64": l4("/16k", 64),
-    "l4 1MiB c64": l4("/1m", 64),
-    "l4 new connection c64": l4("/128", 64, headers=["Connection: close"]),
-    "h1 128B c1": h1("/128", 1),
-    "h1 128B c64": h1("/128", 64),
-    "h1 128B c1000": h1("/128", 1000),
-    "h1 1KiB c64": h1("/1k", 64),
-    "h1 16KiB c64": h1("/16k", 64),
-    "h1 256KiB c64": h1("/256k", 64),
-    "h1 1MiB c64": h1("/1m", 64),
-    "h1 new connection c64": h1("/128", 64, headers=["Connection: close"]),
-    "h1 POST 10KiB c64": h1("/128", 64, lua=POST),
-    "h1 40 headers c64": h1("/128", 64, lua=HEADERS_40),
-    "h1 500 hosts c64": h1("/128", 64, hosts=500, headers=["Host: h499.example.com"]),
-    "h1 1000 prefixes c64": h1("/128", 64, prefixes=1000),
-    "h1 access log c64": h1("/128", 64, log=True),
-}
+def keep_alive() -> list[Scenario]:
+    """Every size with every number of clients; those outside the usual set need --full."""
+    usual = {("128B", 1), ("128B", 1000)} | {(size, 64) for size in SIZES}
+    return [Scenario(f"h1-{size}-c{clients}", GROUPS[1], clients, expect=length,
+                     full=(size, clients) not in usual)
+            for size, length in SIZES.items() for clients in CLIENTS]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+PLAIN = "h1-128B-c64"
+# 40 fields with Host, a head of 6 KiB.
+FORTY = tuple((f"X-Bench-Field-{i:02}", "v" * 133) for i in range(39))
 
-
-class Setup:
-    """The origin: nginx on CPU 1, with bodies of every size, for as long as the benchmark runs."""
-
-    def __init__(self, ringway: str):
-        self.ringway = ringway
-
-    def __enter__(self):
-        self.folder = tempfile.TemporaryDirectory()
-        root = pathlib.Path(self.folder.name)
-        root.chmod(0o755)  # nginx's worker reads the bodies as another user.
-        self.port = free_port()
-        for name, size in {"1k": 1 << 10, "16k": 1 << 14, "256k": 1 << 18, "1m": 1 << 20}.items():
-            (root / name).write_bytes(b"b" * size)
-        temp = "".join(f"{kind}_temp_path {root}/t-{kind};"
-                       for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (root / "nginx.conf").write_text(f"""
-worker_processes 1; daemon off; pid {root}/pid; error_log {root}/error.log;
-worker_rlimit_nofile 65536;
-events {{ worker_connections 16384; }}
-http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; sendfile on; {temp}
-  large_client_header_buffers 8 32k; client_body_buffer_size 64k; default_type text/plain;
-  server {{ listen 127.0.0.1:{self.port} backlog=8192; root {root};
-    location = /128 {{ return 200 "{"b" * 128}"; }}
-    location / {{ open_file_cache max=16; }} }} }}
-""")
-        self.origin = subprocess.Popen(["taskset", "-c", "1", "nginx", "-c", f"{root}/nginx.conf"])
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        return self
-
-    def __exit__(self, *_):
-        self.origin.send_signal(signal.SIGTERM)
-        self.origin.wait(timeout=10)
-        self.folder.cleanup()
-
-
-def ringway(engine: str):
-    def write(setup: Setup, scenario: dict, port: int, folder: str) -> list[str]:
-        routes = "".join(f'[[routes]]\nname = "h{i}"\nmatch = {{ host = ["h{i}.example.com"] }}\n'
-                         'upstream = "origin"\n' for i in range(scenario.get("hosts", 0)))
-        routes += "".join(f'[[routes]]\nname = "p{i}"\nmatch = {{ path_prefix = ["/prefix/{i}/"] }}\n'
-                          'upstream = "origin"\n' for i in range(scenario.get("prefixes", 0)))
-        log = f'[logs.access]\noutput = "file:{folder}/access.log"\n' if scenario.get("log") else ""
-        pool = "pool = { max_idle_per_server = 2048 }\n" if scenario["mode"] == "http" else ""
-        path = pathlib.Path(folder) / "ringway.toml"
-        path.write_text(f"""
-version = 1
-[process]
-shards = 1
-cpus = "0"
-max_connections = 4096
-[engine]
-kind = "{engine}"
-[listeners.front]
-bind = "127.0.0.1:{port}"
-protocol = "{scenario['mode']}"
-{routes}
-[[routes]]
-name = "all"
-upstream = "origin"
-[upstreams.origin]
-protocol = "{scenario['mode']}"
-servers = [{{ address = "127.0.0.1:{setup.port}" }}]
-{pool}{log}""")
-        return [setup.ringway, "run", str(path)]
-    return write
-
-
-def haproxy(setup: Setup, scenario: dict, port: int, folder: str) -> list[str]:
-    hosts = "".join(f"  use_backend origin if {{ req.hdr(host) -i h{i}.example.com }}\n"
-                    for i in range(scenario.get("hosts", 0)))
-    hosts += "".join(f"  use_backend origin if {{ path_beg /prefix/{i}/ }}\n"
-                     for i in range(scenario.get("prefixes", 0)))
-    log = "  log stdout format raw local0\n" if scenario.get("log") else ""
-    use_log = "  log global\n  option httplog\n" if scenario.get("log") else ""
-    path = pathlib.Path(folder) / "haproxy.cfg"
-    path.write_text(f"""
-global
-  nbthread 1
-  maxconn 9000
-{log}defaults
-  mode {scenario['mode']}
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-{use_log}frontend front
-  bind 127.0.0.1:{port} backlog 8192
-{hosts}  default_backend origin
-backend origin
-  {'http-reuse always' if scenario['mode'] == 'http' else ''}
-  server origin 127.0.0.1:{setup.port}
-""")
-    return ["haproxy", "-db", "-f", str(path)]
-
-
-def nginx(setup: Setup, scenario: dict, port: int, folder: str) -> list[str]:
-    root = pathlib.Path(folder)
-    temp = "".join(f"{kind}_temp_path {root}/t-{kind};"
-                   for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    log = f"access_log {root}/access.log combined buffer=64k;" if scenario.get("log") else "access_log off;"
-    # HTTP/1.1 with an empty Connection field is what keeps its server connections open.
-    keep = "proxy_http_version 1.1; proxy_set_header Connection '';"
-    servers = "".join(f"server {{ listen 127.0.0.1:{port} backlog=8192; server_name h{i}.example.com;"
-                      f" location / {{ proxy_pass http://origin; {keep} }} }}\n"
-                      for i in range(scenario.get("hosts", 0)))
-    places = "".join(f"location /prefix/{i}/ {{ proxy_pass http://origin; {keep} }}\n"
-                     for i in range(scenario.get("prefixes", 0)))
-    (root / "nginx.conf").write_text(f"""
-worker_processes 1; daemon off; pid {root}/pid; error_log {root}/error.log;
-worker_rlimit_nofile 65536;
-events {{ worker_connections 16384; }}
-http {{ {log} keepalive_requests 1000000000; {temp} large_client_header_buffers 8 32k;
-  server_names_hash_max_size 4096; client_body_buffer_size 64k;
-  upstream origin {{ server 127.0.0.1:{setup.port}; keepalive 512; keepalive_requests 1000000000; }}
-  server {{ listen 127.0.0.1:{port} default_server backlog=8192; {places}
-    location / {{ proxy_pass http://origin; {keep} }} }}
-  {servers} }}
-""")
-    return [shutil.which("nginx") or "nginx", "-c", str(root / "nginx.conf")]
-
-
-CANDIDATES = {
-    "ringway": ringway("auto"),
-    "ringway-io_uring": ringway("io_uring"),
-    "ringway-epoll": ringway("epoll"),
-    "haproxy": haproxy,
-    "nginx": nginx,
-}
+ALL = [
+    echo("l4-64B-c64"),
+    echo("l4-new-connection-c64", reconnect=True),
+    Scenario("l4-1MiB-c64", GROUPS[0], 64, expect=1 << 20, mode="tcp"),
+    *keep_alive(),
+    Scenario("h1-new-connection-c64", GROUPS[1], 64, reconnect=True),
+    Scenario("h1-post-10KiB-c64", GROUPS[1], 64, post=10 << 10),
+    Scenario("h1-40-headers-c64", GROUPS[2], 64, fields=FORTY),
+    Scenario("h1-500-hosts-c64", GROUPS[2], 64, hosts=500, host="h499.example.com", over=PLAIN),
+    Scenario("h1-1000-prefixes-c64", GROUPS[2], 64, prefixes=1000, prefix="/prefix/999",
+             over=PLAIN),
+    Scenario("h1-access-log-c64", GROUPS[2], 64, access_log=True, over=PLAIN),
+    Scenario("h1-idle-9900-active-100", GROUPS[3], 100, idle=9900, wrk=False),
+    Scenario("h1-5000-per-second-c64", GROUPS[3], 64, rate=5000, wrk=False),
+    Scenario("memory-idle-10000", GROUPS[4], 0, idle=10_000, wrk=False, memory=True),
+]
+SMOKE = ("l4-64B-c64", PLAIN, "h1-new-connection-c64")
