@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from candidates import Candidate
 from scenarios import Scenario
 
-BALANCER_CPU = 0
-LOAD_CPU = 1
+# The first two CPUs that are allowed: the balancer's, and that of the load and the origin.
+BALANCER_CPU, LOAD_CPU = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 WARM_UP_CLIENTS = 64
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -114,6 +114,33 @@ def cpu_seconds(pid: int) -> float:
     return sum(time.clock_gettime(clock_of(process)) for process in [pid, *children(pid)])
 
 
+def cpu_taken(cpu: int) -> float:
+    """Seconds that one CPU has not been idle since the system started; stolen time counts."""
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{cpu}":
+            user, nice, system, _idle, _wait, irq, softirq, steal = map(int, ticks[:8])
+            busy = user + nice + system + irq + softirq + steal
+            return busy / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+class Meter:
+    """Reads the clocks around a measured run."""
+
+    def __init__(self, pid: int):
+        self.pid = pid
+        self.begin, self.taken, self.used = time.monotonic(), cpu_taken(BALANCER_CPU), (
+            cpu_seconds(pid))
+
+    def read(self, requests: int) -> dict[str, float]:
+        used = cpu_seconds(self.pid) - self.used
+        passed = time.monotonic() - self.begin
+        others = cpu_taken(BALANCER_CPU) - self.taken - used
+        return {"cpu_us": used * 1e6 / requests, "cpu_busy": used / passed,
+                "cpu_others": max(others, 0.0) / passed}
+
+
 def memory_of(pid: int) -> dict[str, int]:
     """Resident and proportional memory of a process and its children, in bytes."""
     total = {"Rss": 0, "Pss": 0}
@@ -204,17 +231,16 @@ class Bench:
         if scenario.wrk and self.wrk:
             with self.loaded(port, scenario, request, 0):
                 pass  # the warm-up only
-            begin, before = time.monotonic(), cpu_seconds(pid)
+            meter = Meter(pid)
             took = self.run_wrk(port, scenario, folder)
         else:
             with self.loaded(port, scenario, request, self.seconds) as load:
-                begin, before = time.monotonic(), cpu_seconds(pid)
+                meter = Meter(pid)
                 took = self.finish(load)
-        used, passed = cpu_seconds(pid) - before, time.monotonic() - begin
         if took["requests"] == 0:
             raise SampleError(f"no request was answered: {took['error']}")
-        return {**took, "rps": took["requests"] / took["seconds"], "cpu_busy": used / passed,
-                "cpu_us": used * 1e6 / took["requests"], **memory_of(pid)}
+        return {**took, "rps": took["requests"] / took["seconds"],
+                **meter.read(took["requests"]), **memory_of(pid)}
 
     def measure_memory(self, pid: int, port: int, scenario: Scenario,
                        request: pathlib.Path) -> dict:
