@@ -71,6 +71,8 @@ def haproxy(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) ->
   nbthread 1
   no strict-limits
   maxconn {CLIENTS_MAX}
+  tune.pool-low-fd-ratio 90
+  tune.pool-high-fd-ratio 95
   {"log stdout format raw local0" if scenario.access_log else ""}
 defaults
   mode {scenario.mode}

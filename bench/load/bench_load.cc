@@ -124,6 +124,7 @@ class Load {
       while (opened < options_.idle && in_flight_ < kOpeningMax) begin(opened++, now_ns());
       turn(kSecond / 10);
     }
+    errno = 0;
     if (opened < options_.idle || in_flight_ > 0) error("idle connections could not be opened");
     free_.clear();
   }
@@ -138,12 +139,14 @@ class Load {
       issue(now);
       uint64_t until = end;
       if (options_.rate > 0 && !free_.empty()) until = std::min(until, next_due_);
-      turn(now_ns() < until ? until - now_ns() : 0);
+      const uint64_t before_wait = now_ns();
+      turn(until - std::min(until, before_wait));
     }
     issuing_ = false;
     const uint64_t give_up = now_ns() + kDrainMax;
     while (in_flight_ > 0 && now_ns() < give_up && !hopeless()) turn(kSecond / 10);
     for (size_t i = options_.idle; in_flight_ > 0 && i < connections_.size(); ++i) {
+      errno = 0;
       if (connections_[i].in_flight) fail_connection(i, "no answer");
     }
   }
@@ -209,6 +212,7 @@ class Load {
       return fail_connection(index, connection.in_flight ? "closed before the answer" : "closed");
     }
     std::string_view bytes(buffer_.data(), static_cast<size_t>(got));
+    errno = 0;  // What can be wrong from here on is not the system's doing.
     if (!connection.in_flight) return fail_connection(index, "bytes that nobody asked for");
     if (connection.in_head && !receive_head(index, bytes)) return;
     if (bytes.size() > connection.to_receive) return fail_connection(index, "too many bytes");
@@ -229,7 +233,6 @@ class Load {
     const std::string_view head = std::string_view(connection.head).substr(0, end + 2);
     const bool good = head.starts_with("HTTP/1.1 200") && content_length(head) == options_.expect;
     if (!good) {
-      errno = 0;
       fail_connection(index, "not a 200 of the expected length");
       return false;
     }
