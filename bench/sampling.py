@@ -125,6 +125,17 @@ def cpu_taken(cpu: int) -> float:
     return 0.0
 
 
+def wait_for_calm(patience: float):
+    """Waits until both CPUs have been all but idle for half a second, at most `patience` seconds."""
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        before = [cpu_taken(cpu) for cpu in (BALANCER_CPU, LOAD_CPU)]
+        time.sleep(0.5)
+        taken = [cpu_taken(cpu) - was for cpu, was in zip((BALANCER_CPU, LOAD_CPU), before)]
+        if max(taken) <= 0.03:
+            return
+
+
 class Meter:
     """Reads the clocks around a measured run."""
 
@@ -184,7 +195,7 @@ def wait_for_answer(process: subprocess.Popen, port: int, scenario: Scenario, lo
 class Bench:
     """The origin, which lives as long as this object, and the way to take samples behind it."""
 
-    def __init__(self, build: pathlib.Path, seconds: float, warm_up: float):
+    def __init__(self, build: pathlib.Path, seconds: float, warm_up: float, patience: float):
         self.load = build / "bench/load/bench_load"
         origin = build / "bench/load/bench_origin"
         for program in (self.load, origin):
@@ -193,6 +204,7 @@ class Bench:
                                   "bench/load/bench_load bench/load/bench_origin")
         self.seconds = seconds
         self.warm_up = warm_up
+        self.patience = patience
         self.wrk = shutil.which("wrk") if seconds >= 1 else None
         self.http_port, self.echo_port = free_port(), free_port()
         self.origin = start([str(origin), "--http", str(self.http_port), "--echo",
@@ -206,6 +218,7 @@ class Bench:
 
     def sample(self, candidate: Candidate, scenario: Scenario) -> dict:
         """Requests, latencies, CPU and memory of one run. A sample with errors is void."""
+        wait_for_calm(self.patience)
         port = free_port()
         origin = self.echo_port if scenario.echo else self.http_port
         with tempfile.TemporaryDirectory(prefix="ringway-bench-") as name:
