@@ -33,7 +33,7 @@ def ringway(program: str, engine: str):
         rules = [f'match = {{ host = "h{i}.example.com" }}' for i in range(scenario.hosts)]
         rules += [f'match = {{ path_prefix = "/prefix/{i}/" }}' for i in range(scenario.prefixes)]
         routes = "".join(f'[[routes]]\nname = "r{i}"\n{rule}\nupstream = "origin"\n'
-                         for i, rule in enumerate([*rules, ""]))
+                         for i, rule in enumerate(rules or [""]))
         log = f'[logs.access]\noutput = "file:{folder}/access.log"\n' if scenario.access_log else ""
         pool = "pool = { max_idle_per_server = 2048 }\n" if scenario.mode == "http" else ""
         path = folder / "ringway.toml"
@@ -63,9 +63,9 @@ def haproxy(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) ->
         "".join(f"/prefix/{i}/ origin\n" for i in range(scenario.prefixes)))
     rules = ""
     if scenario.hosts:
-        rules = f"  use_backend %[req.hdr(host),lower,map_str({folder}/hosts.map,origin)]\n"
+        rules = f"  use_backend %[req.hdr(host),lower,map_str({folder}/hosts.map)]\n"
     if scenario.prefixes:
-        rules = f"  use_backend %[path,map_beg({folder}/prefixes.map,origin)]\n"
+        rules = f"  use_backend %[path,map_beg({folder}/prefixes.map)]\n"
     http = scenario.mode == "http"
     (folder / "haproxy.cfg").write_text(f"""global
   nbthread 1
@@ -84,7 +84,7 @@ defaults
 frontend front
   bind 127.0.0.1:{port} backlog 8192
   maxconn {CLIENTS_MAX}
-{rules}  default_backend origin
+{rules or "  default_backend origin"}
 backend origin
   {"http-reuse always" if http else ""}
   server origin 127.0.0.1:{origin} maxconn {CLIENTS_MAX}
@@ -142,7 +142,7 @@ def nginx_http(scenario: Scenario, port: int, origin: int, folder: pathlib.Path)
   }}
   server {{
     listen 127.0.0.1:{port} default_server backlog=8192;
-{places}    location / {{ proxy_pass http://origin; }}
+{places}    location / {{ {"return 404" if scenario.has_rules() else "proxy_pass http://origin"}; }}
   }}
 {servers}}}
 """

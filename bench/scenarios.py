@@ -31,6 +31,10 @@ class Scenario:
     memory: bool = False          # measures the memory of the idle connections, not requests
     full: bool = False            # only with --full
 
+    def has_rules(self) -> bool:
+        """Then there is no catch-all beside them: a request that no rule takes is refused."""
+        return self.hosts > 0 or self.prefixes > 0
+
     def path(self) -> str:
         return f"{self.prefix}/{self.expect}"
 
