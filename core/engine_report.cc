@@ -33,15 +33,30 @@ constexpr Bit kFeatures[] = {
 
 constexpr const char* kUnused =
     "not used, on purpose (docs/decisions.md):\n"
-    "  receive operations with provided buffers, SEND, SEND_ZC, SPLICE, SHUTDOWN, fixed files,\n"
-    "  linked operations, SQPOLL: each measured equal to or dearer than recv(2)/sendmsg(2) on one\n"
-    "  hot buffer, or unsafe on kernels we support\n";
+    "  SEND, SEND_ZC, SPLICE, SHUTDOWN, fixed files, linked operations, SQPOLL: each measured "
+    "equal\n"
+    "  to or dearer than recv(2)/sendmsg(2) on one hot buffer, or unsafe on kernels we support\n";
 
 void add_bits(std::string& text, std::span<const Bit> bits, uint32_t present) {
   for (const Bit& bit : bits) {
     text += (present & bit.bit) != 0 ? "  yes " : "  no  ";
     text += std::string(bit.name) + ": " + bit.use + "\n";
   }
+}
+
+void add_receive(std::string& text, RingEngine& ring) {
+  const std::string failure = ring.use_multishot();
+  text += "self-test of multishot receives: " + (failure.empty() ? "passed" : failure) + "\n";
+  if (failure.empty()) {
+    const ReceiveRing& buffers = *ring.receive_ring();
+    text += "  " + std::to_string(buffers.shape().count) + " buffers of " +
+            std::to_string(buffers.shape().buffer_bytes / 1024) + " KiB, used " +
+            (buffers.incremental() ? "up piece by piece" : "once each: Linux 6.12 does better") +
+            "\n";
+  }
+  text += failure.empty() ? "engine.receive = \"multishot\" uses: them\n"
+                          : "engine.receive = \"multishot\" uses: recv(2) when readable\n";
+  text += "engine.receive = \"auto\" uses: recv(2) when readable (docs/decisions.md)\n";
 }
 
 }  // namespace
@@ -68,6 +83,7 @@ std::string engine_report() {
   text += std::string("registered ring descriptor: ") + (probe.registered_fd ? "yes" : "no") + "\n";
   text += std::string("self-test of multishot polls: ") +
           (probe.usable() ? "passed" : probe.failure.c_str()) + "\n";
+  if (probe.usable()) add_receive(text, ring);
   text += kUnused;
   text +=
       std::string("engine.kind = \"auto\" uses: ") + (probe.usable() ? "io_uring" : "epoll") + "\n";

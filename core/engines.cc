@@ -11,6 +11,14 @@ EngineResult make_engine(const EngineOptions& options) {
   if (options.kind != EngineKind::kEpoll) {
     auto ring = std::make_unique<RingEngine>(options.spin_us);
     ring->start(options.entries);
+    if (ring->probe().usable() && options.receive == ReceiveMode::kMultishot) {
+      const std::string failure = ring->use_multishot();
+      if (!failure.empty()) {
+        result.reason = "receiving by poll: multishot " + failure;
+        ring = std::make_unique<RingEngine>(options.spin_us);
+        ring->start(options.entries);
+      }
+    }
     const RingProbe& probe = ring->probe();
     if (probe.usable()) {
       result.io = std::move(ring);
@@ -20,6 +28,9 @@ EngineResult make_engine(const EngineOptions& options) {
                                            : "io_uring " + probe.failure;
     if (options.kind == EngineKind::kIoUring) return result;
     result.reason = "using epoll: " + result.reason;
+  }
+  if (options.kind == EngineKind::kEpoll && options.receive == ReceiveMode::kMultishot) {
+    result.reason = "receiving by poll: epoll has no multishot receive";
   }
   result.io = std::make_unique<EpollEngine>(options.spin_us);
   return result;

@@ -10,15 +10,20 @@ namespace ringway {
 
 enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };
 
+// How io_uring receives: by readiness and recv(2), or by multishot receives into a small ring of
+// buffers. kAuto is kPoll, which bench/engine shows to be the better (docs/decisions.md).
+enum class ReceiveMode : uint8_t { kAuto, kPoll, kMultishot };
+
 struct EngineOptions {
   EngineKind kind = EngineKind::kAuto;
+  ReceiveMode receive = ReceiveMode::kAuto;
   uint32_t entries = 4096;  // of the submission queue; the completion queue is four times as long
   uint32_t spin_us = 0;     // the longest spin before sleeping; 0: sleep at once
 };
 
 struct EngineResult {
   std::unique_ptr<Io> io;  // null only for kIoUring, when the kernel refuses
-  std::string reason;      // why io_uring is not used; empty when it is, or was not asked for
+  std::string reason;      // what was asked for and is not used, and why; else empty
 };
 
 // Makes an engine for the calling thread, which alone may use it (but for wake() and counters()).

@@ -28,6 +28,9 @@ class EpollEngine final : public SocketIo {
   void submit() override {}
   bool poll_now() override;
   size_t collect(int timeout_ms, Batch& batch) override;
+  std::span<const std::byte> bytes_of(const Event& /*event*/) override { return {}; }
+  void done_with(const Event& /*event*/) override {}
+  size_t free_buffers() const override { return 0; }
   size_t take(int timeout_ms, Batch& batch, size_t count);
 
   int epoll_;

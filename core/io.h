@@ -22,21 +22,24 @@
 namespace ringway {
 
 class Socket;
+struct HeldBytes;
 
 // What an engine counts. Written by its thread, read by any.
 struct EngineCounters {
   Counter turns;
   Counter events;  // delivered by the kernel
   Counter accepts;
-  Counter accept_pauses;  // EMFILE, ENFILE, ENOBUFS, ENOMEM
-  Counter sq_full;        // a full submission queue was submitted early
-  Counter submit_busy;    // the kernel took no submissions (EBUSY, EAGAIN); they were kept
-  Counter cq_overflows;   // turns in which the kernel held back completions
-  Counter stale_events;   // for a socket that was closed meanwhile
-  Counter wakes;          // by other threads
-  Counter spins;          // waits that began by spinning
-  Counter spin_us;        // spent so
-  Counter sleeps;         // waits that gave up the core
+  Counter accept_pauses;    // EMFILE, ENFILE, ENOBUFS, ENOMEM
+  Counter sq_full;          // a full submission queue was submitted early
+  Counter submit_busy;      // the kernel took no submissions (EBUSY, EAGAIN); they were kept
+  Counter cq_overflows;     // turns in which the kernel held back completions
+  Counter stale_events;     // for a socket that was closed meanwhile
+  Counter receive_starved;  // multishot receives that found no buffer; they were armed again
+  Counter receive_held;     // bytes that came behind a pause, copied until the owner wanted them
+  Counter wakes;            // by other threads
+  Counter spins;            // waits that began by spinning
+  Counter spin_us;          // spent so
+  Counter sleeps;           // waits that gave up the core
 };
 
 // Receives the events of one Socket. Called from Io::run_once() only, never from inside a call
@@ -97,15 +100,19 @@ class Socket {
 
   SocketOwner& owner_;
   int fd_ = -1;
-  uint32_t slot_ = 0;        // index into the engine's table while open
-  uint8_t armed_ = 0;        // kernel operations in flight, a bit per kind
-  bool receiving_ = false;   // the owner wants bytes
-  bool readable_ = false;    // an edge came that no read has used up yet
-  bool hangup_ = false;      // the peer's end or an error waits behind the bytes
-  bool ended_ = false;       // on_receive_end() was delivered
-  bool connecting_ = false;  // connect() has not ended yet
-  bool closing_ = false;     // close() was called
-  bool queued_ = false;      // stands on the engine's ready list
+  uint32_t slot_ = 0;          // index into the engine's table while open
+  uint8_t armed_ = 0;          // kernel operations in flight, a bit per kind
+  bool receiving_ = false;     // the owner wants bytes
+  bool readable_ = false;      // an edge came that no read has used up yet
+  bool hangup_ = false;        // the peer's end or an error waits behind the bytes
+  bool ended_ = false;         // on_receive_end() was delivered
+  bool connecting_ = false;    // connect() has not ended yet
+  bool closing_ = false;       // close() was called
+  bool queued_ = false;        // stands on the engine's ready list
+  bool completes_ = false;     // bytes come with completions, not by recv(2)
+  bool starved_ = false;       // waits for a receive buffer
+  bool stopping_ = false;      // its multishot receive was cancelled and has not ended yet
+  HeldBytes* held_ = nullptr;  // what came while it was paused; null: nothing
 };
 
 // The operations. Errors of the kernel come back as values; none of the calls blocks.

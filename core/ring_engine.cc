@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/base/check.h"
@@ -69,38 +70,93 @@ void RingEngine::start(uint32_t entries, uint32_t cq_entries) {
   self_test();
 }
 
+bool RingEngine::next_completion(int32_t& result, uint32_t& flags) {
+  __kernel_timespec limit{.tv_sec = 1, .tv_nsec = 0};
+  io_uring_cqe* cqe = nullptr;
+  if (io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr) < 0) return false;
+  if (cqe == nullptr) return false;
+  result = cqe->res;
+  flags = cqe->flags;
+  io_uring_cqe_seen(&ring_, cqe);
+  return true;
+}
+
 // A multishot poll must report twice and end when it is cancelled. Trying is the only way to know:
 // there is no feature bit, and versions lie (backports, seccomp).
 void RingEngine::self_test() {
   const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   const Tag tag{Kind::kWake, 0xffff'ffff, 0};
-  const auto next_result = [&](int32_t& result, uint32_t& flags) {
-    __kernel_timespec limit{.tv_sec = 1, .tv_nsec = 0};
-    io_uring_cqe* cqe = nullptr;
-    if (io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr) < 0) return false;
-    if (cqe == nullptr) return false;
-    result = cqe->res;
-    flags = cqe->flags;
-    io_uring_cqe_seen(&ring_, cqe);
-    return true;
-  };
   arm(tag, fd);
   int32_t result = 0;
   uint32_t flags = 0;
   for (int i = 0; i < 2 && probe_.failure.empty(); ++i) {
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
-    if (!next_result(result, flags) || result <= 0 || (flags & IORING_CQE_F_MORE) == 0) {
+    if (!next_completion(result, flags) || result <= 0 || (flags & IORING_CQE_F_MORE) == 0) {
       probe_.failure = "self-test: a multishot poll reported " + std::to_string(result);
     }
   }
   cancel(tag, fd);
   // The cancel's own completion is skipped, so the next one is the poll's last.
-  if (probe_.failure.empty() && (!next_result(result, flags) || result != -ECANCELED)) {
+  if (probe_.failure.empty() && (!next_completion(result, flags) || result != -ECANCELED)) {
     probe_.failure = "self-test: a cancelled poll reported " + std::to_string(result);
   }
   ::close(fd);
   probe_.multishot_poll = probe_.failure.empty();
+}
+
+std::string RingEngine::use_multishot(ReceiveRing::Shape shape, ReceiveRing::Shape plain) {
+  RW_CHECK(probe_.usable() && receive_ == nullptr);
+  receive_ = std::make_unique<ReceiveRing>();
+  const int error = receive_->start(ring_, shape, plain);
+  if (error != 0) return std::string("provided buffers: ") + strerrordesc_np(error);
+  receive_by_completions();
+  return test_multishot();
+}
+
+// Two messages through a socket pair must come whole, and a cancel must end the receive.
+std::string RingEngine::test_multishot() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    return std::string("self-test: socketpair: ") + strerrordesc_np(errno);
+  }
+  std::string reason;
+  const Tag tag{Kind::kReceive, 0xffff'ffff, 0};
+  arm(tag, pair[0]);
+  int32_t result = 0;
+  uint32_t flags = 0;
+  for (const char message : {'a', 'b'}) {
+    if (::send(pair[1], &message, 1, MSG_NOSIGNAL) != 1) reason = "self-test: send";
+    if (!reason.empty()) break;
+    if (!next_completion(result, flags) || result != 1 || (flags & IORING_CQE_F_MORE) == 0) {
+      reason = "self-test: a multishot receive reported " + std::to_string(result);
+      break;
+    }
+    receive_->note(flags);
+    if (receive_->bytes(flags, result)[0] != static_cast<std::byte>(message)) {
+      reason = "self-test: a multishot receive delivered other bytes than were sent";
+    }
+    receive_->give_back(flags);
+  }
+  cancel(tag, pair[0]);
+  if (reason.empty() && (!next_completion(result, flags) || result != -ECANCELED)) {
+    reason = "self-test: a cancelled receive reported " + std::to_string(result);
+  }
+  ::close(pair[0]);
+  ::close(pair[1]);
+  return reason;
+}
+
+std::span<const std::byte> RingEngine::bytes_of(const Event& event) {
+  return receive_->bytes(event.buffer, event.result);
+}
+
+void RingEngine::done_with(const Event& event) {
+  receive_->give_back(event.buffer);
+}
+
+size_t RingEngine::free_buffers() const {
+  return receive_ == nullptr ? 0 : receive_->with_kernel();
 }
 
 void RingEngine::prepare(io_uring_sqe& entry, const Waiting& what) {
@@ -110,7 +166,9 @@ void RingEngine::prepare(io_uring_sqe& entry, const Waiting& what) {
     io_uring_sqe_set_data64(&entry, 0);
     return;
   }
-  if (what.tag.kind == Kind::kOut) {
+  if (what.tag.kind == Kind::kReceive) {
+    receive_->prepare(entry, what.fd);
+  } else if (what.tag.kind == Kind::kOut) {
     io_uring_prep_poll_add(&entry, what.fd, POLLOUT);
   } else {
     io_uring_prep_poll_multishot(&entry, what.fd, POLLIN | POLLRDHUP);
@@ -194,9 +252,13 @@ size_t RingEngine::reap(Batch& batch) {
     if (count == batch.size()) break;
     ++seen;
     if (cqe->user_data == 0) continue;  // a cancel that found nothing: the poll had just ended
-    batch[count++] = {.tag = unpack(cqe->user_data),
+    const Tag tag = unpack(cqe->user_data);
+    if (tag.kind == Kind::kReceive) receive_->note(cqe->flags);
+    batch[count++] = {.tag = tag,
                       .mask = cqe->res < 0 ? 0 : static_cast<uint32_t>(cqe->res),
-                      .last = (cqe->flags & IORING_CQE_F_MORE) == 0};
+                      .last = (cqe->flags & IORING_CQE_F_MORE) == 0,
+                      .result = cqe->res,
+                      .buffer = cqe->flags};
   }
   io_uring_cq_advance(&ring_, seen);
   return count;

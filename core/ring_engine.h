@@ -1,16 +1,17 @@
-// core/ring_engine.h - io_uring as a source of readiness: multishot polls, one enter per turn.
+// core/ring_engine.h - io_uring as a source of readiness, or of bytes: one enter per turn.
 //
 // Affinity:  the thread that calls start(). Bounds: submissions that the kernel does not take wait
-// in
-//            backlog_, at most two per socket.
+//            in backlog_, at most one per kind and socket and its cancel.
 // Source:    io_uring_setup(2), io_uring_enter(2); Linux 6.1.
 #pragma once
 
 #include <liburing.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/ring_receive.h"
 #include "core/socket_io.h"
 
 namespace ringway {
@@ -40,6 +41,14 @@ class RingEngine final : public SocketIo {
   void start(uint32_t entries, uint32_t cq_entries = 0);
   [[nodiscard]] const RingProbe& probe() const { return probe_; }
 
+  // Receives by multishot RECV into provided buffers from now on, if that works here. Returns an
+  // empty text, or why it does not; this engine must not be used then. REQUIRES: probe().usable(),
+  // no socket was attached yet; once.
+  [[nodiscard]] std::string use_multishot(ReceiveRing::Shape shape = ReceiveRing::kIncremental,
+                                          ReceiveRing::Shape plain = ReceiveRing::kPlain);
+  // The receive buffers, or null when receiving is by poll.
+  [[nodiscard]] const ReceiveRing* receive_ring() const { return receive_.get(); }
+
   const char* name() const override { return "io_uring"; }
 
  private:
@@ -52,6 +61,9 @@ class RingEngine final : public SocketIo {
 
   bool set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags);
   void self_test();
+  // Waits up to a second for one completion during a self-test.
+  bool next_completion(int32_t& result, uint32_t& flags);
+  std::string test_multishot();
   void prepare(io_uring_sqe& entry, const Waiting& what);
   void push(const Waiting& what);
   void push_backlog();
@@ -60,8 +72,12 @@ class RingEngine final : public SocketIo {
   void submit() override;
   bool poll_now() override;
   size_t collect(int timeout_ms, Batch& batch) override;
+  std::span<const std::byte> bytes_of(const Event& event) override;
+  void done_with(const Event& event) override;
+  size_t free_buffers() const override;
   size_t reap(Batch& batch);
 
+  std::unique_ptr<ReceiveRing> receive_;  // outlives ring_, which is closed in the destructor
   io_uring ring_{};
   RingProbe probe_;
   std::vector<Waiting> backlog_;

@@ -17,8 +17,6 @@
 namespace ringway {
 namespace {
 
-constexpr uint8_t kArmedIn = 1;
-constexpr uint8_t kArmedOut = 2;
 constexpr uint32_t kGenerationMask = 0xffffff;
 
 int64_t clock_us() {
@@ -113,11 +111,13 @@ void SocketIo::attach(Socket& socket, int fd) {
   socket.armed_ = 0;
   socket.receiving_ = socket.readable_ = socket.hangup_ = socket.ended_ = false;
   socket.connecting_ = socket.closing_ = socket.queued_ = false;
+  socket.starved_ = socket.stopping_ = false;
+  socket.completes_ = completes_;
 }
 
 void SocketIo::adopt(Socket& socket, int fd) {
   attach(socket, fd);
-  arm_once(socket, Kind::kIn);
+  if (!socket.completes_) arm_once(socket, Kind::kIn);
 }
 
 int SocketIo::connect(Socket& socket, const sockaddr* address, socklen_t length) {
@@ -142,8 +142,12 @@ SocketIo::Tag SocketIo::tag_of(const Socket& socket, Kind kind) const {
   return {kind, socket.slot_, table_[socket.slot_].generation};
 }
 
+uint8_t SocketIo::bit_of(Kind kind) {
+  return static_cast<uint8_t>(1U << static_cast<unsigned>(kind));
+}
+
 void SocketIo::arm_once(Socket& socket, Kind kind) {
-  const uint8_t bit = kind == Kind::kIn ? kArmedIn : kArmedOut;
+  const uint8_t bit = bit_of(kind);
   if ((socket.armed_ & bit) != 0) return;
   socket.armed_ |= bit;
   arm(tag_of(socket, kind), socket.fd_);
@@ -160,6 +164,7 @@ void SocketIo::set_receiving(Socket& socket, bool on) {
   socket.receiving_ = on;
   // Edges that came while paused were latched: without this the connection would hang.
   if (on && socket.readable_) enqueue(socket);
+  if (on && socket.completes_) start_receiving(socket);
 }
 
 ssize_t SocketIo::send(Socket& socket, std::span<const iovec> pieces) {
@@ -201,13 +206,15 @@ void SocketIo::abort(Socket& socket) {
 void SocketIo::start_closing(Socket& socket) {
   socket.closing_ = true;
   socket.receiving_ = false;
-  if ((socket.armed_ & kArmedIn) != 0 && cancel(tag_of(socket, Kind::kIn), socket.fd_)) {
-    socket.armed_ &= static_cast<uint8_t>(~kArmedIn);
-  }
-  if ((socket.armed_ & kArmedOut) != 0 && cancel(tag_of(socket, Kind::kOut), socket.fd_)) {
-    socket.armed_ &= static_cast<uint8_t>(~kArmedOut);
-  }
+  cancel_armed(socket, Kind::kIn);
+  cancel_armed(socket, Kind::kOut);
+  if (!socket.stopping_) cancel_armed(socket, Kind::kReceive);
   release_if_quiet(socket);
+}
+
+void SocketIo::cancel_armed(Socket& socket, Kind kind) {
+  if ((socket.armed_ & bit_of(kind)) == 0 || !cancel(tag_of(socket, kind), socket.fd_)) return;
+  socket.armed_ &= static_cast<uint8_t>(~bit_of(kind));
 }
 
 void SocketIo::release_if_quiet(Socket& socket) {
@@ -219,6 +226,7 @@ void SocketIo::flush_graveyard() {
     Socket& socket = *graveyard_.back();
     graveyard_.pop_back();
     if (socket.queued_) *std::find(ready_.begin(), ready_.end(), &socket) = nullptr;
+    drop_held(socket);
     Entry& entry = table_[socket.slot_];
     entry.generation = (entry.generation + 1) & kGenerationMask;
     entry.socket = nullptr;
@@ -250,14 +258,14 @@ void SocketIo::on_listen_event(const Event& event) {
 void SocketIo::on_event(const Event& event) {
   if (event.tag.kind == Kind::kWake) return on_wake_event(event);
   if (event.tag.kind == Kind::kListen) return on_listen_event(event);
+  if (event.tag.kind == Kind::kReceive) return on_receive_event(event);
   const Entry& entry = table_[event.tag.slot];
   Socket* socket = entry.socket;
   // Slots are released only when nothing is armed, so this is an event behind a last one.
   if (socket == nullptr || entry.generation != event.tag.generation) {
     return counters_.stale_events.add();
   }
-  const bool in = event.tag.kind == Kind::kIn;
-  const uint8_t bit = in ? kArmedIn : kArmedOut;
+  const uint8_t bit = bit_of(event.tag.kind);
   // Cancelled by an owner earlier in this batch, with nothing more to wait for.
   if ((socket->armed_ & bit) == 0) return counters_.stale_events.add();
   if (event.last) socket->armed_ &= static_cast<uint8_t>(~bit);
@@ -265,7 +273,7 @@ void SocketIo::on_event(const Event& event) {
     if (event.last) release_if_quiet(*socket);
     return;
   }
-  if (!in) {
+  if (event.tag.kind == Kind::kOut) {
     if (socket->connecting_) return finish_connect(*socket);
     return socket->owner_.on_writable(*socket);
   }
@@ -281,11 +289,14 @@ void SocketIo::finish_connect(Socket& socket) {
   int error = 0;
   socklen_t length = sizeof error;
   getsockopt(socket.fd_, SOL_SOCKET, SO_ERROR, &error, &length);
-  if (error == 0) arm_once(socket, Kind::kIn);
+  if (error != 0) socket.ended_ = true;  // Nothing will arrive; the owner closes it.
+  if (!socket.completes_ && error == 0) arm_once(socket, Kind::kIn);
+  if (socket.completes_) start_receiving(socket);
   socket.owner_.on_connected(socket, error);
 }
 
 void SocketIo::read(Socket& socket) {
+  if (socket.held_ != nullptr) return deliver_held(socket);
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (!socket.receiving_ || socket.ended_ || socket.closing_) return;
     const ssize_t got = recv(socket.fd_, scratch_.get(), kScratchBytes, MSG_DONTWAIT);
@@ -367,7 +378,7 @@ void SocketIo::resume_listeners(int64_t now_ms) {
 }
 
 int SocketIo::bound_timeout(int timeout_ms) const {
-  if (!ready_.empty() || !graveyard_.empty()) return 0;
+  if (!ready_.empty() || !graveyard_.empty() || !starved_.empty()) return 0;
   for (const Listener& listener : listeners_) {
     if (listener.resume_at_ms == 0) continue;
     const int64_t pause = std::max<int64_t>(listener.resume_at_ms - now_us_ / 1000, 0);
@@ -417,6 +428,7 @@ void SocketIo::run_once(int timeout_ms) {
     if (count < kBatchEvents) break;
     count = collect(0, *batch_);
   }
+  feed_starved();
   flush_graveyard();
 }
 

@@ -4,19 +4,30 @@
 // Affinity:  one thread. Ownership: see core/io.h; the table keeps a pointer to each open Socket.
 // Bounds:    per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn;
 //            a turn takes at most kBatches times kBatchEvents events.
+//            Bytes behind a pause: kHeldChunks for all sockets, beyond that a socket ends with
+//            ENOBUFS.
 // Why:       both engines only say "readable" and "writable"; recv(2) into one hot scratch buffer
-// and
-//            direct send(2) were measured fastest, so an idle connection holds no buffer at all.
+//            and direct send(2) were measured fastest, so an idle connection holds no buffer at
+//            all. An engine may also receive by completions (core/socket_receive.cc).
 #pragma once
 
 #include <array>
 #include <memory>
 #include <vector>
 
+#include "core/base/slab.h"
+#include "core/chunks.h"
 #include "core/io.h"
 #include "core/spin.h"
 
 namespace ringway {
+
+// What a paused socket has received: bytes, and perhaps the end behind them.
+struct HeldBytes {
+  OutQueue bytes;
+  bool ended = false;
+  int error = 0;
+};
 
 class SocketIo : public Io {
  public:
@@ -42,7 +53,7 @@ class SocketIo : public Io {
   void run_once(int timeout_ms) override;
 
  protected:
-  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4 };
+  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4, kReceive = 5 };
 
   // Names one operation in the kernel: what, on which table slot, in which life of that slot.
   struct Tag {
@@ -54,6 +65,9 @@ class SocketIo : public Io {
     Tag tag;
     uint32_t mask;  // poll(2) bits; 0 if the operation failed
     bool last;      // the operation has ended with it
+    // kReceive only: bytes, or 0 for the end, or a negative errno; and what names the buffer.
+    int32_t result = 0;
+    uint32_t buffer = 0;
   };
   static constexpr size_t kBatchEvents = 256;
   using Batch = std::array<Event, kBatchEvents>;
@@ -68,6 +82,7 @@ class SocketIo : public Io {
   }
 
   // Asks the kernel to report readiness: kIn, kListen and kWake until cancelled, kOut once.
+  // kReceive asks for bytes instead, until cancelled.
   virtual void arm(Tag tag, int fd) = 0;
   // Ends an operation. Returns true if it has ended already, false if a last event will come.
   virtual bool cancel(Tag tag, int fd) = 0;
@@ -78,6 +93,14 @@ class SocketIo : public Io {
   // Waits up to `timeout_ms` (-1: for ever) and fills `batch`. Returns the number of events; a full
   // batch means that more may be ready.
   virtual size_t collect(int timeout_ms, Batch& batch) = 0;
+  // The bytes of a kReceive event, until done_with() it.
+  virtual std::span<const std::byte> bytes_of(const Event& event) = 0;
+  virtual void done_with(const Event& event) = 0;
+  // How many starved sockets may be armed now.
+  virtual size_t free_buffers() const = 0;
+
+  // Sockets attached from now on receive by kReceive instead of kIn.
+  void receive_by_completions() { completes_ = true; }
 
   EngineCounters counters_;
 
@@ -87,6 +110,8 @@ class SocketIo : public Io {
   static constexpr size_t kScratchBytes = 64 * 1024;
   static constexpr int kAcceptsPerTurn = 64;
   static constexpr int kAcceptPauseMs = 50;
+  static constexpr size_t kHeldChunks = 8192;  // 128 MiB
+  static constexpr size_t kSocketsMax = 1 << 24;
 
   struct Entry {
     Socket* socket = nullptr;
@@ -106,6 +131,19 @@ class SocketIo : public Io {
   Tag tag_of(const Socket& socket, Kind kind) const;
   void enqueue(Socket& socket);
   void run_ready_list();
+  // What keeps `kind` in Socket::armed_.
+  static uint8_t bit_of(Kind kind);
+  void cancel_armed(Socket& socket, Kind kind);
+  // By completions: core/socket_receive.cc.
+  void start_receiving(Socket& socket);
+  void on_receive_event(const Event& event);
+  void take_completion(Socket& socket, const Event& event);
+  void hold(Socket& socket, std::span<const std::byte> bytes);
+  void hold_end(Socket& socket, int error);
+  HeldBytes& held_of(Socket& socket);
+  void deliver_held(Socket& socket);
+  void drop_held(Socket& socket);
+  void feed_starved();
   void on_event(const Event& event);
   void on_listen_event(const Event& event);
   void on_wake_event(const Event& event);
@@ -133,6 +171,11 @@ class SocketIo : public Io {
   std::vector<Socket*> running_;
   std::vector<Socket*> graveyard_;
   std::vector<Listener> listeners_;
+  bool completes_ = false;
+  ChunkPool held_chunks_{kHeldChunks};
+  Slab<HeldBytes> held_{kSocketsMax};
+  std::vector<Tag> starved_;  // first come, first served, from starved_at_ on
+  size_t starved_at_ = 0;
 };
 
 }  // namespace ringway

@@ -53,6 +53,11 @@ EngineOptions engine_options(const config::Engine& engine) {
     case config::EngineKind::kIoUring: options.kind = EngineKind::kIoUring; break;
     case config::EngineKind::kEpoll: options.kind = EngineKind::kEpoll; break;
   }
+  switch (engine.receive) {
+    case config::Receive::kAuto: options.receive = ReceiveMode::kAuto; break;
+    case config::Receive::kPoll: options.receive = ReceiveMode::kPoll; break;
+    case config::Receive::kMultishot: options.receive = ReceiveMode::kMultishot; break;
+  }
   options.entries = engine.entries;
   options.spin_us = static_cast<uint32_t>(engine.spin_us);
   return options;
@@ -296,7 +301,7 @@ void Control::report_immutable(const config::Config& next) {
     say_fixed("process.max_connections");
   }
   if (now.engine.kind != next.engine.kind || now.engine.entries != next.engine.entries ||
-      now.engine.spin_us != next.engine.spin_us) {
+      now.engine.spin_us != next.engine.spin_us || now.engine.receive != next.engine.receive) {
     say_fixed("[engine]");
   }
   if (now.process_log.output != next.process_log.output) say_fixed("logs.process.output");
