@@ -12,7 +12,7 @@ EngineResult make_engine(const EngineOptions& options) {
     auto ring = std::make_unique<RingEngine>(options.spin_us);
     ring->start(options.entries);
     if (ring->probe().usable() && options.receive == ReceiveMode::kMultishot) {
-      const std::string failure = ring->use_multishot();
+      const std::string failure = ring->use_multishot(ReceiveRing::kPlain);
       if (!failure.empty()) {
         result.reason = "receiving by poll: multishot " + failure;
         ring = std::make_unique<RingEngine>(options.spin_us);

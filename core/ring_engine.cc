@@ -105,10 +105,10 @@ void RingEngine::self_test() {
   probe_.multishot_poll = probe_.failure.empty();
 }
 
-std::string RingEngine::use_multishot(ReceiveRing::Shape shape, ReceiveRing::Shape plain) {
+std::string RingEngine::use_multishot(ReceiveRing::Shape shape) {
   RW_CHECK(probe_.usable() && receive_ == nullptr);
   receive_ = std::make_unique<ReceiveRing>();
-  const int error = receive_->start(ring_, shape, plain);
+  const int error = receive_->start(ring_, shape);
   if (error != 0) return std::string("provided buffers: ") + strerrordesc_np(error);
   receive_by_completions();
   return test_multishot();

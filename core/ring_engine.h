@@ -44,8 +44,7 @@ class RingEngine final : public SocketIo {
   // Receives by multishot RECV into provided buffers from now on, if that works here. Returns an
   // empty text, or why it does not; this engine must not be used then. REQUIRES: probe().usable(),
   // no socket was attached yet; once.
-  [[nodiscard]] std::string use_multishot(ReceiveRing::Shape shape = ReceiveRing::kIncremental,
-                                          ReceiveRing::Shape plain = ReceiveRing::kPlain);
+  [[nodiscard]] std::string use_multishot(ReceiveRing::Shape shape);
   // The receive buffers, or null when receiving is by poll.
   [[nodiscard]] const ReceiveRing* receive_ring() const { return receive_.get(); }
 

@@ -28,14 +28,8 @@ void ReceiveRing::unmap() {
   entries_ = nullptr;
 }
 
-int ReceiveRing::start(io_uring& ring, Shape shape, Shape plain) {
+int ReceiveRing::start(io_uring& ring, Shape shape) {
   RW_CHECK(entries_ == nullptr);
-  int error = try_register(ring, shape, true);
-  if (error == EINVAL) error = try_register(ring, plain, false);
-  return error;
-}
-
-int ReceiveRing::try_register(io_uring& ring, Shape shape, bool incremental) {
   RW_CHECK(shape.count > 0 && (shape.count & (shape.count - 1)) == 0);
   const size_t ring_bytes =
       (shape.count * sizeof(io_uring_buf) + kPageBytes - 1) / kPageBytes * kPageBytes;
@@ -49,7 +43,7 @@ int ReceiveRing::try_register(io_uring& ring, Shape shape, bool incremental) {
   request.ring_addr = reinterpret_cast<uintptr_t>(entries_);
   request.ring_entries = shape.count;
   request.bgid = kGroup;
-  request.pad = incremental ? kPbufRingIncremental : 0;
+  request.pad = shape.incremental ? kPbufRingIncremental : 0;
   const int result = io_uring_register_buf_ring(&ring, &request, 0);
   if (result != 0) {
     unmap();
@@ -57,7 +51,6 @@ int ReceiveRing::try_register(io_uring& ring, Shape shape, bool incremental) {
   }
   io_uring_buf_ring_init(entries_);
   shape_ = shape;
-  incremental_ = incremental;
   buffers_.assign(shape.count, Buffer{});
   for (uint32_t i = 0; i < shape.count; ++i) provide(i);
   return 0;

@@ -25,20 +25,19 @@ class ReceiveRing {
   struct Shape {
     uint32_t count;         // of buffers, a power of two
     uint32_t buffer_bytes;  // of each
+    bool incremental;       // receives use a buffer up piece by piece, instead of one each
   };
-  // With incremental buffers, and without.
-  static constexpr Shape kIncremental{16, 64 * 1024};
-  static constexpr Shape kPlain{64, 16 * 1024};
+  static constexpr Shape kPlain{32, 64 * 1024, false};
+  static constexpr Shape kIncremental{16, 64 * 1024, true};
 
   ReceiveRing() = default;
   ~ReceiveRing();
   ReceiveRing(const ReceiveRing&) = delete;
   ReceiveRing& operator=(const ReceiveRing&) = delete;
 
-  // Registers the buffers: incremental ones of `shape` if the kernel has them, else plain ones of
-  // `plain`. Returns 0 or a positive errno. Once.
-  [[nodiscard]] int start(io_uring& ring, Shape shape, Shape plain);
-  [[nodiscard]] bool incremental() const { return incremental_; }
+  // Registers the buffers. Returns 0 or a positive errno: EINVAL where the kernel has none, or no
+  // incremental ones. Once.
+  [[nodiscard]] int start(io_uring& ring, Shape shape);
   [[nodiscard]] Shape shape() const { return shape_; }
 
   // Makes `entry` a multishot receive on `fd`.
@@ -58,7 +57,6 @@ class ReceiveRing {
     bool returning = false;  // the kernel is done with it; give_back() follows
   };
 
-  int try_register(io_uring& ring, Shape shape, bool incremental);
   void unmap();
   void provide(uint32_t index);
   // Whether the kernel is done with the buffer that `flags` name.
@@ -67,8 +65,7 @@ class ReceiveRing {
   io_uring_buf_ring* entries_ = nullptr;  // shared with the kernel
   std::byte* memory_ = nullptr;
   size_t mapped_bytes_ = 0;
-  Shape shape_{0, 0};
-  bool incremental_ = false;
+  Shape shape_{0, 0, false};
   uint32_t with_kernel_ = 0;
   std::vector<Buffer> buffers_;
 };

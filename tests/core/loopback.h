@@ -23,7 +23,7 @@ inline std::unique_ptr<RingEngine> make_multishot(uint32_t entries, uint32_t cq_
                                                   ReceiveRing::Shape shape) {
   auto ring = std::make_unique<RingEngine>(0);
   ring->start(entries, cq_entries);
-  if (!ring->probe().usable() || !ring->use_multishot(shape, shape).empty()) return nullptr;
+  if (!ring->probe().usable() || !ring->use_multishot(shape).empty()) return nullptr;
   return ring;
 }
 
@@ -39,8 +39,10 @@ inline std::vector<std::unique_ptr<Io>> engines() {
   // Receiving by completions: as in production, and with far too few and too small buffers.
   using Shape = ReceiveRing::Shape;
   for (const auto& [entries, cq, shape] :
-       {std::tuple{4096U, 0U, ReceiveRing::kIncremental}, std::tuple{4096U, 0U, Shape{2, 128}},
-        std::tuple{4U, 8U, Shape{4, 16}}}) {
+       {std::tuple{4096U, 0U, ReceiveRing::kPlain},
+        std::tuple{4096U, 0U, ReceiveRing::kIncremental},
+        std::tuple{4096U, 0U, Shape{2, 128, true}}, std::tuple{256U, 0U, Shape{2, 64, false}},
+        std::tuple{4U, 8U, Shape{4, 16, true}}}) {
     auto ring = make_multishot(entries, cq, shape);
     if (ring != nullptr) all.push_back(std::move(ring));
   }
