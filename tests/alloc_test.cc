@@ -118,8 +118,8 @@ bool exchange_all(Io& io, Worker& worker, const std::array<int, kClients>& clien
   return left == 0;
 }
 
-int run(EngineKind kind, const std::string& request) {
-  EngineResult engine = make_engine(kind);
+int run(const EngineOptions& options, const std::string& request) {
+  EngineResult engine = make_engine(options);
   Io& io = *engine.io;
   const int origin_fd = listen_any();
   const int front_fd = listen_any();
@@ -174,9 +174,14 @@ int main() {
   }
   large += "\r\n";
   int failed = 0;
-  for (const EngineKind kind : {EngineKind::kAuto, EngineKind::kEpoll}) {
-    failed += run(kind, small);
-    failed += run(kind, large);
+  const EngineOptions all[] = {
+      {.kind = EngineKind::kAuto},
+      {.kind = EngineKind::kAuto, .receive = ReceiveMode::kMultishot},
+      {.kind = EngineKind::kEpoll},
+  };
+  for (const EngineOptions& options : all) {
+    failed += run(options, small);
+    failed += run(options, large);
   }
   return failed == 0 ? 0 : 1;
 }

@@ -80,8 +80,9 @@ constexpr Key kEngineKeys[] = {
      .choices = kReceives,
      .number = store<&Engine::receive>,
      .initial = "auto",
-     .doc = "How io_uring receives: by readiness (`\"poll\"`) or into a shared ring of buffers "
-            "(`\"multishot\"`).",
+     .doc =
+         "How io_uring receives: by readiness (`\"poll\"`, which `\"auto\"` is) or into a shared "
+         "ring of buffers (`\"multishot\"`). epoll always goes by readiness.",
      .example = "\"multishot\""},
     {.name = "entries",
      .kind = Kind::kInteger,

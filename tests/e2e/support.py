@@ -265,8 +265,9 @@ class Balancer:
 
 
 class Case(unittest.TestCase):
-    """Engines to run on: RINGWAY_ENGINE, or io_uring."""
+    """Engines to run on: RINGWAY_ENGINE, or io_uring; RINGWAY_RECEIVE, or readiness."""
     engine = os.environ.get("RINGWAY_ENGINE", "auto")
+    receive = os.environ.get("RINGWAY_RECEIVE", "auto")
 
     def origin(self, answer=None, port: int = 0) -> Origin:
         origin = Origin(answer, port)
@@ -282,7 +283,7 @@ class Case(unittest.TestCase):
         if routes is None:
             routes = '[[routes]]\nname = "all"\nupstream = "app"\n'
         text = (f'version = 1\n[process]\nshards = {shards}\nmax_connections = 20000\ndrain_timeout = "5s"\n'
-                f'[engine]\nkind = "{self.engine}"\n[listeners.web]\nbind = "127.0.0.1:{port}"\n{listener}\n'
+                f'[engine]\nkind = "{self.engine}"\nreceive = "{self.receive}"\n[listeners.web]\nbind = "127.0.0.1:{port}"\n{listener}\n'
                 f'{routes}[upstreams.app]\nservers = [{servers}]\n{upstream}\n{rest}\n')
         return Balancer(self, text), port
 

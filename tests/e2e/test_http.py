@@ -313,3 +313,8 @@ class Framing(Case):
 class EpollTwin(Messages):
     """The same messages on the other engine."""
     engine = "epoll"
+
+
+class Multishot(Messages):
+    """The same messages by completions instead of readiness."""
+    receive = "multishot"

@@ -42,7 +42,7 @@ class Tcp(Case):
     def tcp(self, bind: str, servers: list[str], upstream: str = "") -> Balancer:
         listed = ", ".join(f'{{ name = "s{i}", address = "{s}" }}' for i, s in enumerate(servers))
         return Balancer(self, f'version = 1\n[process]\nshards = 1\ndrain_timeout = "2s"\n'
-                        f'[engine]\nkind = "{self.engine}"\n[listeners.l4]\nprotocol = "tcp"\nbind = "{bind}"\n'
+                        f'[engine]\nkind = "{self.engine}"\nreceive = "{self.receive}"\n[listeners.l4]\nprotocol = "tcp"\nbind = "{bind}"\n'
                         f'[[routes]]\nname = "all"\nupstream = "u"\n[upstreams.u]\nprotocol = "tcp"\n'
                         f'servers = [{listed}]\n{upstream}\n')
 
@@ -155,3 +155,8 @@ class Tcp(Case):
 class EpollTwin(Tcp):
     """The same on the other engine."""
     engine = "epoll"
+
+
+class Multishot(Tcp):
+    """The same with bytes that come by completions."""
+    receive = "multishot"
