@@ -234,16 +234,16 @@ TEST_CASE("Io: random writes and pauses -> each stream arrives whole and in orde
       texts.push_back(pattern(100 + i, kBytes));
       Socket& socket = pairs[i]->side.socket;
       pairs[i]->side.then = [&] {
-        if (prng.chance(1, 4)) io->set_receiving(socket, false);
-        if (prng.chance(1, 8)) io->set_receiving(socket, true);
+        if (prng.chance(1.0 / 4)) io->set_receiving(socket, false);
+        if (prng.chance(1.0 / 8)) io->set_receiving(socket, true);
       };
     }
     CHECK(run_until(*io, [&] {
       bool complete = true;
       for (size_t i = 0; i < 8; ++i) {
-        if (prng.chance(1, 2))
+        if (prng.chance(1.0 / 2))
           at[i] = write_some(pairs[i]->client, texts[i], at[i], 1 + prng.below(20'000));
-        io->set_receiving(pairs[i]->side.socket, prng.chance(3, 4));
+        io->set_receiving(pairs[i]->side.socket, prng.chance(3.0 / 4));
         complete = complete && pairs[i]->side.text.size() == kBytes;
       }
       return complete;
