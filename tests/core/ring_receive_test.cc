@@ -142,6 +142,27 @@ TEST_CASE("ReceiveRing: idle sockets on one buffer -> not starved without bytes 
   CHECK(run_until(*ring, [&] { return pairs.front()->side.text == "x"; }));
 }
 
+// The case of a relay: the other side's handler resumes this one in the middle of a batch. The
+// kernel lets others in after 32 receives of one socket, so the batch is 32 of one, the other, the
+// rest.
+TEST_CASE("ReceiveRing: resumed between two completions of one batch -> what is held goes first") {
+  const auto ring = make_multishot(256, 0, {64, 16, false});
+  if (ring == nullptr) return;
+  Pair relay(*ring);
+  Pair other(*ring);
+  ring->set_receiving(relay.side.socket, true);
+  ring->set_receiving(other.side.socket, true);
+  ring->run_once(0);
+  ring->set_receiving(relay.side.socket, false);
+  other.side.then = [&] { ring->set_receiving(relay.side.socket, true); };
+  const std::string text = pattern(5, 900);
+  REQUIRE(write(relay.client, text.data(), 900) == 900);
+  REQUIRE(write(other.client, "go", 2) == 2);
+  CHECK(run_until(*ring, [&] { return relay.side.text.size() == 900; }));
+  CHECK(relay.side.text == text);
+  CHECK(ring->counters().receive_held.get() > 0);
+}
+
 TEST_CASE("Io: a pause under a fast sender -> it is stopped, and every byte comes in order") {
   for (const auto& io : engines()) {
     CAPTURE(io->name());
