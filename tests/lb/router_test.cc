@@ -1,0 +1,118 @@
+// tests/lb/router_test.cc - the indexed router against one that looks at every route in turn.
+#include "lb/router.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/base/prng.h"
+
+using namespace ringway;
+
+namespace {
+
+// What the documentation says, word for word and slowly.
+bool matches(const config::Match& match, const std::string& host, const std::string& path,
+             const std::string& method) {
+  const auto host_fits = [&](const std::string& wanted) {
+    if (!wanted.starts_with("*.")) return host == wanted;
+    return host.size() > wanted.size() - 1 && host.ends_with(wanted.substr(1));
+  };
+  if (!match.host.empty() && std::none_of(match.host.begin(), match.host.end(), host_fits)) {
+    return false;
+  }
+  const bool any_path = match.path.empty() && match.path_prefix.empty();
+  const bool exact = std::find(match.path.begin(), match.path.end(), path) != match.path.end();
+  const bool prefix = std::any_of(match.path_prefix.begin(), match.path_prefix.end(),
+                                  [&](const std::string& p) { return path.starts_with(p); });
+  if (!any_path && !exact && !prefix) return false;
+  return match.method.empty() ||
+         std::find(match.method.begin(), match.method.end(), method) != match.method.end();
+}
+
+std::string pick(Prng& prng, const std::vector<std::string>& from) {
+  return from[prng.below(from.size())];
+}
+
+const std::vector<std::string> kHosts{"a.com", "b.com", "x.a.com", "y.x.a.com", "com"};
+const std::vector<std::string> kPatterns{"a.com", "*.a.com", "*.x.a.com", "b.com", "*.com"};
+const std::vector<std::string> kPaths{"/", "/a", "/a/b", "/a/b/c", "/ab", "/b/"};
+const std::vector<std::string> kMethods{"GET", "POST", "PUT"};
+
+config::Config random_config(Prng& prng) {
+  config::Config config;
+  config.listeners.resize(1);
+  for (uint64_t i = 1 + prng.below(12); i > 0; --i) {
+    config::Route route;
+    route.name = "r" + std::to_string(i);
+    route.listeners = {0};
+    if (prng.below(2) == 0) route.match.host.push_back(pick(prng, kPatterns));
+    if (prng.below(4) == 0) route.match.host.push_back(pick(prng, kPatterns));
+    if (prng.below(3) == 0) route.match.path.push_back(pick(prng, kPaths));
+    if (prng.below(3) == 0) route.match.path_prefix.push_back(pick(prng, kPaths));
+    if (prng.below(4) == 0) route.match.method.push_back(pick(prng, kMethods));
+    config.routes.push_back(std::move(route));
+  }
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "Router: random rules and requests -> the first match in file order, as a linear search") {
+  Prng prng(7);
+  http1::HeadParser parser(16);
+  for (int round = 0; round < 500; ++round) {
+    const config::Config config = random_config(prng);
+    const Router router(config);
+    for (int i = 0; i < 20; ++i) {
+      const std::string host = pick(prng, kHosts);
+      const std::string path = pick(prng, kPaths);
+      const std::string method = pick(prng, kMethods);
+      std::string text = method;
+      text += " " + path + "?query HTTP/1.1\r\nHost: ";
+      for (const char c : host) text += prng.below(2) == 0 ? static_cast<char>(toupper(c)) : c;
+      text += (prng.below(2) == 0 ? ":8080" : "") + std::string("\r\n\r\n");
+      parser.start_request({});
+      REQUIRE(parser.parse(text) == http1::HeadParser::Status::kDone);
+      const auto wanted =
+          std::find_if(config.routes.begin(), config.routes.end(),
+                       [&](const auto& route) { return matches(route.match, host, path, method); });
+      const config::Route* found = router.find(0, parser.head());
+      CAPTURE(text);
+      if (wanted == config.routes.end()) {
+        CHECK(found == nullptr);
+      } else {
+        CHECK(found == &*wanted);
+      }
+    }
+  }
+}
+
+TEST_CASE("Router: a route said to be shadowed -> no request ever reaches it") {
+  Prng prng(11);
+  http1::HeadParser parser(16);
+  uint64_t shadowed_seen = 0;
+  for (int round = 0; round < 300; ++round) {
+    const config::Config config = random_config(prng);
+    const Router router(config);
+    const std::vector<Router::Shadowed> shadowed = Router::find_shadowed(config);
+    shadowed_seen += shadowed.size();
+    for (const std::string& host : kHosts) {
+      for (const std::string& path : kPaths) {
+        for (const std::string& method : kMethods) {
+          const std::string text = method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n";
+          parser.start_request({});
+          REQUIRE(parser.parse(text) == http1::HeadParser::Status::kDone);
+          const config::Route* found = router.find(0, parser.head());
+          for (const Router::Shadowed& entry : shadowed) {
+            CHECK(found != &config.routes[entry.route]);
+          }
+        }
+      }
+    }
+  }
+  CHECK(shadowed_seen > 100);
+}
