@@ -196,12 +196,16 @@ void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
   for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
     out.sample(labels, uint64_t{server.health->up() ? 1U : 0U});
   });
-  out.family("ringway_server_checks_total", "Health checks by result.", MetricType::kCounter);
+  out.family("ringway_server_checks_total",
+             "Health checks by result; skipped for lack of descriptors, ports or memory here.",
+             MetricType::kCounter);
   for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
     const MetricLabel passed[] = {labels[0], labels[1], {"result", "passed"}};
     out.sample(passed, server.health->checks_passed.get());
     const MetricLabel failed[] = {labels[0], labels[1], {"result", "failed"}};
     out.sample(failed, server.health->checks_failed.get());
+    const MetricLabel skipped[] = {labels[0], labels[1], {"result", "skipped"}};
+    out.sample(skipped, server.health->checks_skipped.get());
   });
   out.family("ringway_server_transitions_total", "Changes between up and down.",
              MetricType::kCounter);

@@ -178,7 +178,8 @@ constexpr Key kHealthKeys[] = {
     {.name = "host",
      .kind = Kind::kText,
      .text = item::health_host,
-     .doc = "`http` only: the Host field; absent: the server's address.",
+     .doc = "`http` only: the Host field; absent: the server's address, \"localhost\" for a unix "
+            "socket.",
      .example = "\"api.example.com\""},
     {.name = "expect",
      .kind = Kind::kTable,

@@ -27,6 +27,30 @@ std::string ranges_text(const std::vector<config::StatusRange>& ranges) {
   return text;
 }
 
+const char* text_of(http1::BodyError error) {
+  switch (error) {
+    case http1::BodyError::kNone: return "";
+    case http1::BodyError::kBadChunk: return "bad chunk";
+    case http1::BodyError::kBadTrailer: return "bad trailer";
+    case http1::BodyError::kTooLarge: return "body too large";
+    case http1::BodyError::kTruncated: return "closed inside the body";
+  }
+  return "";
+}
+
+// A path is no Host (RFC 9110 7.2): servers on unix sockets are asked for localhost.
+std::string_view host_of(const CheckTarget& target) {
+  if (!target.health.host.empty()) return target.health.host;
+  if (target.address.get()->sa_family == AF_UNIX) return "localhost";
+  return target.address_text;
+}
+
+std::string request_of(const CheckTarget& target) {
+  return target.health.method + " " + target.health.path +
+         " HTTP/1.1\r\nHost: " + std::string(host_of(target)) +
+         "\r\nUser-Agent: ringway-health\r\nConnection: close\r\n\r\n";
+}
+
 }  // namespace
 
 Watched::Watched(Io& io, Timers& timers, HealthEvents& events, WatchedOwner& owner,
@@ -39,7 +63,7 @@ Watched::Watched(Io& io, Timers& timers, HealthEvents& events, WatchedOwner& own
       socket_(*this),
       timer_(*this) {
   if (target_.health.type == config::HealthType::kHttp) {
-    parser_ = std::make_unique<http1::HeadParser>(128);
+    parser_ = std::make_unique<http1::HeadParser>(kFields);
   }
 }
 
@@ -53,129 +77,162 @@ void Watched::schedule(int64_t delay_ms) {
 
 void Watched::on_timer(Timer& /*timer*/) {
   if (checking_) {
-    return conclude(
-        false, (head_done_ || !received_.empty() ? "response: timeout after " : "timeout after ") +
-                   std::to_string(target_.health.timeout) + " ms");
+    return conclude(Result::kFailed, std::string(connected_ ? "response" : "connect") +
+                                         ": timeout after " +
+                                         std::to_string(target_.health.timeout) + " ms");
   }
   if (owner_.may_start(*this)) start();
 }
 
 void Watched::start() {
-  if (stopped_) return owner_.on_check_over();
+  RW_CHECK(!stopped_);  // What waits leaves the queue before it is stopped.
   RW_CHECK(!checking_ && !socket_.open());
   started_ms_ = now_ms();
   checking_ = true;
-  decided_ = head_done_ = false;
+  decided_ = connected_ = head_done_ = false;
   const int error = io_.connect(socket_, target_.address.get(), target_.address.length);
   if (error == 0) return timers_.set(timer_, started_ms_ + target_.health.timeout);
   checking_ = false;
-  if (!is_our_fault(error)) count(false, std::string("connect: ") + strerrordesc_np(error));
+  count(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
+        std::string("connect: ") + strerrordesc_np(error));
   schedule(next_delay_ms());
   owner_.on_check_over();
 }
 
 void Watched::on_connected(Socket& /*socket*/, int error) {
-  if (error != 0) return conclude(false, std::string("connect: ") + strerrordesc_np(error));
-  if (target_.health.type == config::HealthType::kTcp) return conclude(true, "connected");
+  if (decided_) return;
+  if (error != 0) return fail("connect", error);
+  connected_ = true;
+  if (target_.health.type == config::HealthType::kTcp) {
+    return conclude(Result::kPassed, "connected");
+  }
+  request_ = request_of(target_);
+  request_sent_ = 0;
+  received_.clear();
+  body_text_.clear();
+  expect_response();
+  io_.set_receiving(socket_, true);
   send_request();
 }
 
 void Watched::send_request() {
-  const config::Health& health = target_.health;
-  const std::string request = health.method + " " + health.path + " HTTP/1.1\r\nHost: " +
-                              (health.host.empty() ? target_.address_text : health.host) +
-                              "\r\nUser-Agent: ringway-health\r\nConnection: close\r\n\r\n";
-  const iovec piece{.iov_base = const_cast<char*>(request.data()), .iov_len = request.size()};
-  // A fresh connection takes so little at once, or something is wrong with it.
-  if (io_.send(socket_, {&piece, 1}) != static_cast<ssize_t>(request.size())) {
-    return conclude(false, "the request could not be sent");
-  }
-  received_.clear();
-  body_text_.clear();
-  const bool is_head = health.method == "HEAD";
-  parser_->start_response({.header_bytes = kHeadBytes, .fields = 128, .uri_bytes = 0},
+  const iovec piece{.iov_base = request_.data() + request_sent_,
+                    .iov_len = request_.size() - request_sent_};
+  const ssize_t sent = io_.send(socket_, {&piece, 1});
+  // A server that resets at once may have said why; but nothing says that it is well.
+  if (sent < 0) return fail("request", static_cast<int>(-sent));
+  request_sent_ += static_cast<size_t>(sent);
+  if (request_sent_ < request_.size()) io_.want_writable(socket_);
+}
+
+void Watched::on_writable(Socket& /*socket*/) {
+  if (!decided_) send_request();
+}
+
+void Watched::expect_response() {
+  const bool is_head = target_.health.method == "HEAD";
+  parser_->start_response({.header_bytes = kHeadBytes, .fields = kFields, .uri_bytes = 0},
                           {.request_method = is_head ? http1::Method::kHead : http1::Method::kGet});
-  io_.set_receiving(socket_, true);
 }
 
 void Watched::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
   if (decided_) return;
   received_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  head_done_ ? read_body() : read_head();
-}
-
-void Watched::read_head() {
-  switch (parser_->parse(received_)) {
-    case http1::HeadParser::Status::kNeedMore: return;
-    case http1::HeadParser::Status::kError:
-      return conclude(false,
-                      std::string("malformed response: ") + http1::phrase_of(parser_->error()));
-    case http1::HeadParser::Status::kDone: break;
-  }
-  const http1::Head& head = parser_->head();
-  const uint16_t status = head.status;
-  const config::Health& health = target_.health;
-  if (status < 200) {  // An interim response: the real one follows.
-    received_.erase(0, head.head_len);
-    parser_->start_response({.header_bytes = kHeadBytes, .fields = 128, .uri_bytes = 0}, {});
-    if (!received_.empty()) read_head();
-    return;
-  }
-  head_done_ = true;
-  const bool expected =
-      std::any_of(health.expect_status.begin(), health.expect_status.end(),
-                  [&](const auto& range) { return status >= range.first && status <= range.last; });
-  if (!expected) {
-    return conclude(false, "status " + std::to_string(status) + ", expected " +
-                               ranges_text(health.expect_status));
-  }
-  if (health.expect_body.empty()) return conclude(true, "status " + std::to_string(status));
-  body_.start(head.body, head.content_length, {});
-  body_at_ = head.head_len;
+  if (!head_done_ && !read_head()) return;
   read_body();
 }
 
-void Watched::read_body() {
+bool Watched::read_head() {
   for (;;) {
-    const http1::BodyReader::Step step = body_.next(std::string_view(received_).substr(body_at_));
-    body_at_ += step.consumed;
+    switch (parser_->parse(received_)) {
+      case http1::HeadParser::Status::kNeedMore: return false;
+      case http1::HeadParser::Status::kError:
+        conclude(Result::kFailed,
+                 std::string("malformed response: ") + http1::phrase_of(parser_->error()));
+        return false;
+      case http1::HeadParser::Status::kDone: break;
+    }
+    if (parser_->head().status >= 200) return judge_head(parser_->head());
+    received_.erase(0, parser_->head().head_len);  // An interim response: the real one follows.
+    expect_response();
+  }
+}
+
+bool Watched::judge_head(const http1::Head& head) {
+  head_done_ = true;
+  const config::Health& health = target_.health;
+  const bool expected = std::any_of(
+      health.expect_status.begin(), health.expect_status.end(),
+      [&](const auto& range) { return head.status >= range.first && head.status <= range.last; });
+  const std::string status = "status " + std::to_string(head.status);
+  if (!expected) {
+    conclude(Result::kFailed, status + ", expected " + ranges_text(health.expect_status));
+    return false;
+  }
+  if (health.expect_body.empty()) {
+    conclude(Result::kPassed, status);
+    return false;
+  }
+  body_.start(head.body, head.content_length, {});
+  received_.erase(0, head.head_len);
+  return true;
+}
+
+void Watched::read_body() {
+  std::string_view rest = received_;
+  while (!decided_) {
+    const http1::BodyReader::Step step = body_.next(rest);
+    rest.remove_prefix(step.consumed);
     switch (step.kind) {
-      case http1::BodyReader::Kind::kNeedMore:
-        received_.clear();
-        body_at_ = 0;
-        return judge_body(false);
-      case http1::BodyReader::Kind::kPiece: body_text_.append(step.piece); break;
-      case http1::BodyReader::Kind::kEnd: return judge_body(true);
-      case http1::BodyReader::Kind::kError: return conclude(false, "malformed response body");
+      case http1::BodyReader::Kind::kNeedMore: return received_.clear();
+      case http1::BodyReader::Kind::kPiece: take_body(step.piece); break;
+      case http1::BodyReader::Kind::kEnd: return lack_of_body_text();
+      case http1::BodyReader::Kind::kError:
+        return conclude(Result::kFailed,
+                        std::string("malformed response: ") + text_of(body_.error()));
     }
   }
 }
 
-void Watched::judge_body(bool complete) {
+// Judges after each piece, so that the verdict does not depend on how the bytes were cut.
+void Watched::take_body(std::string_view piece) {
   const std::string& wanted = target_.health.expect_body;
-  if (body_text_.find(wanted) != std::string::npos) return conclude(true, "body matches");
-  if (complete || body_text_.size() >= kBodyBytes) {
-    conclude(false, "body does not contain \"" + wanted + "\"");
+  const size_t before = body_text_.size();
+  body_text_.append(piece.substr(0, kBodyBytes - before));
+  const size_t from = before < wanted.size() ? 0 : before - wanted.size() + 1;
+  if (body_text_.find(wanted, from) != std::string::npos) {
+    return conclude(Result::kPassed, "body matches");
   }
+  if (body_text_.size() == kBodyBytes) lack_of_body_text();
+}
+
+void Watched::lack_of_body_text() {
+  conclude(Result::kFailed, "body does not contain \"" + target_.health.expect_body + "\"");
 }
 
 void Watched::on_receive_end(Socket& /*socket*/, int error) {
   if (decided_) return;
-  if (error != 0) return conclude(false, std::string("read: ") + strerrordesc_np(error));
-  if (!head_done_) return conclude(false, "closed before a response");
-  if (!body_.finish_at_close()) return conclude(false, "closed inside the response body");
-  judge_body(true);
+  if (error != 0) return fail("response", error);
+  if (!head_done_) {
+    return conclude(Result::kFailed, received_.empty() ? "closed before a response"
+                                                       : "closed inside the response head");
+  }
+  if (body_.finish_at_close()) return lack_of_body_text();
+  conclude(Result::kFailed, std::string("malformed response: ") + text_of(body_.error()));
 }
 
-void Watched::on_writable(Socket& /*socket*/) {}
+void Watched::fail(std::string_view stage, int error) {
+  conclude(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
+           std::string(stage) + ": " + strerrordesc_np(error));
+}
 
-void Watched::conclude(bool passed, const std::string& reason) {
+void Watched::conclude(Result result, const std::string& reason) {
   RW_CHECK(checking_);
   if (decided_) return;
   decided_ = true;
   timers_.cancel(timer_);
   io_.close(socket_);
-  count(passed, reason);
+  count(result, reason);
 }
 
 void Watched::on_closed(Socket& /*socket*/) {
@@ -184,9 +241,12 @@ void Watched::on_closed(Socket& /*socket*/) {
   owner_.on_check_over();
 }
 
-void Watched::count(bool passed, const std::string& reason) {
-  if (stopped_) return;
+void Watched::count(Result result, const std::string& reason) {
+  RW_CHECK(!stopped_);
   ServerHealth& state = *target_.state;
+  skipped_ = result == Result::kSkipped;
+  if (skipped_) return state.checks_skipped.add();
+  const bool passed = result == Result::kPassed;
   (passed ? state.checks_passed : state.checks_failed).add();
   if (passed == state.up()) {
     opposite_ = 0;
@@ -202,14 +262,15 @@ void Watched::count(bool passed, const std::string& reason) {
 
 int64_t Watched::next_delay_ms() const {
   const config::Health& health = target_.health;
-  const int64_t interval = opposite_ > 0         ? health.fast_interval
+  const bool soon = opposite_ > 0 || skipped_;
+  const int64_t interval = soon                  ? health.fast_interval
                            : target_.state->up() ? health.interval
                                                  : health.down_interval;
   return interval - (now_ms() - started_ms_);
 }
 
 void Watched::stop() {
-  stopped_ = true;
+  stopped_ = decided_ = true;
   timers_.cancel(timer_);
   if (socket_.open()) io_.close(socket_);
 }

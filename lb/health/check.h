@@ -37,7 +37,7 @@ class Watched final : public SocketOwner, public TimerOwner {
 
   // The first check is due in `delay_ms`.
   void schedule(int64_t delay_ms);
-  // Begins a check; it is in its owner's turn.
+  // Begins a check; it is in its owner's turn. Calls on_check_over() at once if that is impossible.
   void start();
   // No further checks; what is in flight is closed.
   void stop();
@@ -53,16 +53,27 @@ class Watched final : public SocketOwner, public TimerOwner {
 
  private:
   static constexpr uint32_t kHeadBytes = 16 * 1024;
+  static constexpr uint32_t kFields = 128;
   static constexpr size_t kBodyBytes = 64 * 1024;
+
+  // kSkipped: we lacked a descriptor or a port, which says nothing about the server.
+  enum class Result : uint8_t { kPassed, kFailed, kSkipped };
 
   [[nodiscard]] int64_t now_ms() const { return io_.now_us() / 1000; }
   void send_request();
-  void read_head();
+  void expect_response();
+  // Both return whether the body is to be read: the check is not decided yet, and the head is
+  // whole.
+  [[nodiscard]] bool read_head();
+  [[nodiscard]] bool judge_head(const http1::Head& head);
   void read_body();
-  void judge_body(bool complete);
+  void take_body(std::string_view piece);
+  void lack_of_body_text();
+  // The kernel's word ends the check; `stage` is where.
+  void fail(std::string_view stage, int error);
   // The check is decided; its socket is closed, and the next one is due later.
-  void conclude(bool passed, const std::string& reason);
-  void count(bool passed, const std::string& reason);
+  void conclude(Result result, const std::string& reason);
+  void count(Result result, const std::string& reason);
   [[nodiscard]] int64_t next_delay_ms() const;
 
   Io& io_;
@@ -74,13 +85,16 @@ class Watched final : public SocketOwner, public TimerOwner {
   Timer timer_;  // the next start, or the timeout of the check in flight
   std::unique_ptr<http1::HeadParser> parser_;
   http1::BodyReader body_;
-  std::string received_;  // of the response, from its head on
-  size_t body_at_ = 0;    // where the part of the body that was not read yet begins
-  std::string body_text_;
+  std::string request_;
+  size_t request_sent_ = 0;
+  std::string received_;   // what neither parser nor body reader has taken yet
+  std::string body_text_;  // its first kBodyBytes
   int64_t started_ms_ = 0;
   uint32_t opposite_ = 0;  // results in a row that disagree with the verdict
   bool checking_ = false;
   bool decided_ = false;
+  bool connected_ = false;
+  bool skipped_ = false;  // the last result was
   bool head_done_ = false;
   bool stopped_ = false;
 };

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <string_view>
+#include <unordered_map>
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
@@ -26,14 +28,20 @@ struct HealthChecker::Impl final : WatchedOwner {
     return true;
   }
 
+  // A check that cannot start at all is over inside start(): the loop below goes on with the next,
+  // so that no number of them is a recursion.
   void on_check_over() override {
     RW_CHECK(in_flight > 0);
     --in_flight;
-    if (waiting.empty()) return;
-    Watched* next = waiting.front();
-    waiting.pop_front();
-    ++in_flight;
-    next->start();
+    if (starting) return;
+    starting = true;
+    while (!waiting.empty() && in_flight < kInFlightMax) {
+      Watched* next = waiting.front();
+      waiting.pop_front();
+      ++in_flight;
+      next->start();
+    }
+    starting = false;
   }
 
   void retire(std::unique_ptr<Watched> watched) {
@@ -53,6 +61,7 @@ struct HealthChecker::Impl final : WatchedOwner {
   std::vector<std::unique_ptr<Watched>> leaving;  // stopped, their sockets not closed yet
   std::deque<Watched*> waiting;
   size_t in_flight = 0;
+  bool starting = false;
 };
 
 HealthChecker::HealthChecker(Io& io, Timers& timers, HealthEvents& events)
@@ -63,23 +72,30 @@ HealthChecker::~HealthChecker() {
   RW_CHECK(impl_->leaving.empty() && impl_->watched.empty());
 }
 
+namespace {
+
+bool is_same(const CheckTarget& a, const CheckTarget& b) {
+  return a.id == b.id && a.address == b.address && a.health == b.health && a.state == b.state;
+}
+
+}  // namespace
+
 void HealthChecker::set_targets(std::vector<CheckTarget> targets) {
   Impl& impl = *impl_;
   impl.sweep();
   std::vector<std::unique_ptr<Watched>> old = std::move(impl.watched);
   impl.watched.clear();
+  std::unordered_map<std::string_view, std::unique_ptr<Watched>*> by_id;
+  for (auto& watched : old) by_id.emplace(watched->target().id, &watched);
   for (CheckTarget& target : targets) {
-    const auto same = std::find_if(old.begin(), old.end(), [&](const auto& watched) {
-      if (watched == nullptr) return false;
-      const CheckTarget& known = watched->target();
-      return known.id == target.id && known.address == target.address &&
-             known.health == target.health && known.state == target.state;
-    });
-    if (same != old.end()) {
-      impl.watched.push_back(std::move(*same));
+    const auto same = by_id.find(target.id);
+    if (same != by_id.end() && *same->second != nullptr &&
+        is_same((*same->second)->target(), target)) {
+      impl.watched.push_back(std::move(*same->second));
       continue;
     }
-    // The first checks of many servers are spread over one interval, the same way each time.
+    // The first checks of many servers are spread, the same way each time: over one interval, or a
+    // fast one where that is shorter, because until then nobody knows how the servers are.
     const auto spread = static_cast<uint64_t>(
         std::max<int64_t>(std::min(target.health.interval, target.health.fast_interval), 1));
     const auto delay = static_cast<int64_t>(hash_bytes(target.id, HashKey{}) % spread);

@@ -2,8 +2,7 @@
 //
 // Affinity:  HealthChecker on the control thread; ServerHealth::up() from any thread.
 // Ownership: a ServerHealth is shared by the configuration snapshots that name the server and by
-// the
-//            checker; it outlives a reload when the server's name, address and checks are
+//            the checker; it outlives a reload when the server's name, address and checks are
 //            unchanged.
 #pragma once
 
@@ -31,6 +30,7 @@ class ServerHealth {
 
   Counter checks_passed;
   Counter checks_failed;
+  Counter checks_skipped;  // no descriptor, port or memory of our own: no result, tried again soon
   Counter transitions;
 
  private:
@@ -48,13 +48,18 @@ struct CheckTarget {
 class HealthEvents {
  public:
   // A verdict changed: ServerHealth::up() has the new value. `reason` says what the last check saw,
-  // e.g. "connect: Connection refused", "status 503", "timeout after 1000 ms".
+  // e.g. "connect: Connection refused", "status 503, expected 200-299", "connect: timeout after
+  // 1000 ms". Called once per change. It must not call the HealthChecker.
   virtual void on_verdict(const CheckTarget& target, bool up, std::string_view reason) = 0;
 
  protected:
   ~HealthEvents() = default;
 };
 
+// The initial state counts as settled: `rise` passes in a row make a server up, `fall` failures in
+// a row make it down. A check starts `interval` after the start of the one before while the server
+// is up, `down_interval` while it is down, `fast_interval` while results disagree with its state.
+// Bounds: one check in flight per target, 256 in all; the others wait in the order they were due.
 class HealthChecker {
  public:
   HealthChecker(Io& io, Timers& timers, HealthEvents& events);
@@ -63,7 +68,8 @@ class HealthChecker {
   HealthChecker& operator=(const HealthChecker&) = delete;
 
   // Replaces the set of targets. A target with the same id, address, settings and state goes on
-  // undisturbed; new ones start spread over their interval. Checks in flight of others are closed.
+  // undisturbed; new ones start spread over their fast_interval (or interval, if shorter). Checks
+  // in flight of others are closed.
   void set_targets(std::vector<CheckTarget> targets);
 
   // Closes all checks; run turns until idle() before destroying.
