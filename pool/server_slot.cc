@@ -48,6 +48,7 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, bool fresh) {
   if (fresh || idle_.empty()) return open(user);
   ServerConn& conn = idle_.front();
   RW_CHECK(conn.place_ == Place::kIdle && conn.user_ == nullptr);
+  context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
   move(conn, Place::kBusy);
   conn.user_ = &user;
   ++conn.requests_;
