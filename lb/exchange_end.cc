@@ -28,6 +28,7 @@ Exchange::Step Exchange::respond(const http1::OwnResponse& response, EndedBy by,
   http1::OwnResponse full = response;
   full.keep_alive = keep_alive_;
   full.head_only = request().method == http1::Method::kHead;
+  full.client_version_minor = request().version_minor;
   status_ = full.status;
   cause_ = cause;
   ended_by_ = by;

@@ -383,7 +383,11 @@ bool write_own_response(const OwnResponse& response, Out& out) {
     put_framing(BodyKind::kLength, true, response.body.size(), out);
   }
   out.put(response.extra);
-  if (response.status >= 200 && !response.keep_alive) out.put("Connection: close\r\n");
+  if (response.status >= 200 && !response.keep_alive) {
+    out.put("Connection: close\r\n");
+  } else if (response.status >= 200 && response.client_version_minor == 0) {
+    out.put("Connection: keep-alive\r\n");  // RFC 9112 C.2.2: else this would be the last one.
+  }
   out.put("\r\n");
   if (!no_content && !response.head_only) out.put(response.body);
   return !out.full();

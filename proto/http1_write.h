@@ -107,6 +107,7 @@ struct OwnResponse {
   std::string_view extra{};
   bool keep_alive = false;
   bool head_only = false;
+  uint8_t client_version_minor = 1;  // as in ResponsePlan
 };
 [[nodiscard]] bool write_own_response(const OwnResponse& response, Out& out);
 
