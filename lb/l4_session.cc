@@ -203,7 +203,7 @@ void L4Session::on_server_timeout() {
 void L4Session::on_timer(Timer& /*timer*/) {
   if (!connected_) return connect_next();
   const bool half = client_ended_ || server_ended_;
-  end(EndedBy::kProxy, half ? "half-closed for too long" : "idle for too long", false);
+  end(EndedBy::kProxy, half ? "half-closed for too long" : "idle for too long", true);
 }
 
 void L4Session::on_connected(Socket& /*socket*/, int /*error*/) {
@@ -211,11 +211,11 @@ void L4Session::on_connected(Socket& /*socket*/, int /*error*/) {
 }
 
 void L4Session::close() {
-  end(EndedBy::kProxy, "the balancer stops", false);
+  end(EndedBy::kProxy, "the balancer stops", connected_);
 }
 
-// Ends both sides. A reset of one is passed on to the other, so that neither takes a cut stream for
-// a complete one.
+// Ends both sides. A reset of one is passed on to the other, and what the balancer itself cuts is
+// reset, so that neither takes a cut stream for a complete one.
 void L4Session::end(EndedBy by, std::string_view cause, bool reset) {
   if (closing_) return;
   closing_ = true;
