@@ -300,7 +300,12 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
   server_->stats().bytes_sent.add(out.bytes());
   // Broken: the server may have answered already. Its bytes, or its end, tell (on_server_end).
   if (!send_broken_ && !out.empty() && !conn_->write(out.pieces())) send_broken_ = true;
-  if (request_done_) conn_->set_deadline(timeouts().response_headers);
+  if (request_done_) {
+    conn_->set_deadline(timeouts().response_headers);
+  } else if (!send_broken_ && !response_started_ && conn_->above_high_water()) {
+    // The client is not read meanwhile, so nothing else would notice a server that takes no more.
+    conn_->set_deadline(timeouts().server_idle);
+  }
   return used;
 }
 
@@ -315,6 +320,9 @@ void Exchange::body_is_bad() {
 }
 
 void Exchange::on_server_drained() {
+  if (state_ == State::kRelay && !request_done_ && !response_started_) {
+    conn_->set_deadline(config::kOff);  // It is the client's turn, which has a deadline of its own.
+  }
   client_.resume_input();
 }
 
