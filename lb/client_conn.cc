@@ -305,6 +305,8 @@ void ClientConn::drop_parser() {
 
 void ClientConn::close() {
   if (!stream_.open()) return;
+  // Of an answer that lasts until the close, a FIN would say that it is complete.
+  if (exchange_ != nullptr && exchange_->answering()) return abort();
   stream_.close();
   let_go();
 }

@@ -66,6 +66,8 @@ class Exchange final : public ServerUser {
   [[nodiscard]] bool request_done() const { return request_done_; }
   [[nodiscard]] bool in_tunnel() const { return state_ == State::kTunnel; }
   [[nodiscard]] bool finished() const { return state_ == State::kDone; }
+  // Its answer has begun, and not all of it was given to the client's kernel.
+  [[nodiscard]] bool answering() const { return response_started_ && state_ != State::kDone; }
 
   void on_server_connected(int error) override;
   void on_server_bytes(std::span<const std::byte> bytes) override;
