@@ -300,6 +300,12 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
   server_->stats().bytes_sent.add(out.bytes());
   // Broken: the server may have answered already. Its bytes, or its end, tell (on_server_end).
   if (!send_broken_ && !out.empty() && !conn_->write(out.pieces())) send_broken_ = true;
+  if (send_broken_ && conn_->error() == ENOBUFS && !response_started_) {
+    // The server is well and would wait for the rest for ever.
+    let_go_of_server(false);
+    answer(503, EndedBy::kProxy, "out of buffers");
+    return used;
+  }
   if (request_done_) {
     conn_->set_deadline(timeouts().response_headers);
   } else if (!send_broken_ && !response_started_ && conn_->above_high_water()) {
