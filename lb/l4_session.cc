@@ -224,7 +224,8 @@ void L4Session::end(EndedBy by, std::string_view cause, bool reset) {
   worker_.timers().cancel(timer_);
   early_.clear(worker_.chunks());
   if (conn_ != nullptr) {
-    reset ? server_->slot.discard_with_reset(*conn_) : server_->slot.discard(*conn_);
+    const bool cut = reset || send_broken_;  // Not all of the client's bytes went out.
+    cut ? server_->slot.discard_with_reset(*conn_) : server_->slot.discard(*conn_);
     conn_ = nullptr;
   }
   log();
