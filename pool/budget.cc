@@ -52,7 +52,7 @@ Budget::Budget(uint32_t shards, int64_t max)
 }
 
 Budget::~Budget() {
-  RW_CHECK(free() + gifts() == units(max()));  // every unit came back
+  RW_CHECK(free() + gifts() == units());  // every unit came back
 }
 
 int64_t Budget::gifts() const {
@@ -63,7 +63,7 @@ int64_t Budget::gifts() const {
 
 void Budget::set_max(int64_t max, BudgetPeers& peers) {
   RW_CHECK(max == kOff || (max >= 0 && max <= kLimitMax));
-  const int64_t change = units(max) - units(this->max());
+  const int64_t change = units(max) - units();
   max_ = max;
   give(change, peers);
   if (change < 0) ask_listed(peers, kNobody);

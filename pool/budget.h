@@ -66,6 +66,8 @@ class alignas(64) Budget {
   [[nodiscard]] uint32_t shards() const { return shards_; }
 
   // For metrics and tests; a moment old.
+  // What free() + granted of all shares + gifts() amount to: max(), or plenty when that is kOff.
+  [[nodiscard]] int64_t units() const { return units(max()); }
   // Units nobody holds; negative: units that shards have to repay.
   [[nodiscard]] int64_t free() const { return free_.load(std::memory_order_relaxed); }
   // Shards that want a unit.

@@ -1,8 +1,6 @@
 // pool/wait_queue.cc
 #include "pool/wait_queue.h"
 
-#include <algorithm>
-
 #include "core/base/check.h"
 
 namespace ringway {
@@ -26,6 +24,7 @@ bool WaitQueue::push(Waiter& waiter, int64_t deadline_ms) {
   RW_CHECK(deadline_ms > 0);
   if (length_ >= max_) return false;
   waiter.deadline_ms_ = deadline_ms;
+  waiter.ticket_ = next_ticket_++;
   list_.push_back(waiter);
   linked(waiter);
   return true;
@@ -53,12 +52,13 @@ Waiter* WaitQueue::pop_front() {
 }
 
 bool WaitQueue::wake(uint64_t count) {
-  // Those who come back from on_turn() to the end of the queue are not called again.
-  for (uint64_t left = std::min(count, length_); left > 0; --left) {
-    Waiter* waiter = pop_front();
-    if (waiter == nullptr) return true;  // the others left meanwhile
-    waiter->on_turn();
-    if (front() == waiter) return false;  // compared only: it may be gone
+  // Tickets, not addresses: a waiter may be gone after its turn, and newcomers are not called.
+  const uint64_t end = next_ticket_;
+  for (; count > 0 && !list_.empty() && list_.front().ticket_ < end; --count) {
+    Waiter& waiter = *pop_front();
+    const uint64_t ticket = waiter.ticket_;
+    waiter.on_turn();
+    if (!list_.empty() && list_.front().ticket_ == ticket) return false;
   }
   return true;
 }

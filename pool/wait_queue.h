@@ -48,6 +48,7 @@ class Waiter : public boost::intrusive::list_base_hook<
 
   WaitQueue* queue_ = nullptr;
   int64_t deadline_ms_ = 0;
+  uint64_t ticket_ = 0;  // counts pushes; ascending from the front
   Timer timer_;
 };
 
@@ -107,6 +108,7 @@ class WaitQueue {
   List list_;  // front: waits longest
   uint64_t max_;
   uint64_t length_ = 0;
+  uint64_t next_ticket_ = 1;
 };
 
 }  // namespace ringway
