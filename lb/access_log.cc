@@ -298,6 +298,7 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   json.number("bytes_sent", record.bytes_sent);
   json.micros("total_us", record.total_us);
   json.micros("connect_us", record.connect_us);
+  json.micros("queue_us", record.queue_us);
   json.micros("first_byte_us", record.first_byte_us);
   json.number("attempts", record.attempts);
   json.boolean("reused", record.reused);

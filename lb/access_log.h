@@ -34,6 +34,7 @@ struct AccessRecord {
   uint64_t bytes_sent = 0;      // to the client, heads included
   int64_t total_us = 0;
   int64_t connect_us = -1;     // until the server connection stood; -1: reused, or never
+  int64_t queue_us = -1;       // waited for a server to have room
   int64_t first_byte_us = -1;  // from the request sent to the first byte of the response
   uint32_t attempts = 0;       // servers tried
   bool reused = false;         // went over a pooled server connection

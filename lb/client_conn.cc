@@ -17,7 +17,8 @@ ClientConn::ClientConn(Worker& worker, ShardListener& listener, const PeerAddres
       listener_(listener),
       stream_(*this, worker.stream_env()),
       timer_(*this),
-      peer_(peer) {
+      peer_(peer),
+      private_conns_(worker.session_entries()) {
   for (const Network& network : listener.config().trusted_proxies) {
     trusted_ = trusted_ || network.contains(peer);
   }
@@ -109,7 +110,7 @@ bool ClientConn::read_head(std::string_view bytes, size_t& used) {
   }
   HeadParser* parser = parser_;
   parser_ = nullptr;
-  had_request_ = true;
+  ++requests_;
   used += parser->head().head_len;
   exchange_ = worker_.exchanges().take(worker_, *this);
   if (exchange_ == nullptr) {
@@ -294,7 +295,7 @@ void ClientConn::on_timer(Timer& /*timer*/) {
 
 void ClientConn::drain() {
   const bool idle = exchange_ == nullptr && parser_ == nullptr && in_.empty() &&
-                    stream_.queued() == 0 && had_request_;
+                    stream_.queued() == 0 && requests_ > 0;
   if (idle) close();
 }
 
@@ -324,6 +325,7 @@ void ClientConn::let_go() {
   if (!consuming_) in_.clear(worker_.chunks());
   if (exchange_ != nullptr) exchange_->on_client_gone();
   exchange_ = nullptr;
+  private_conns_.close_all();
 }
 
 void ClientConn::on_closed(Socket& /*socket*/) {

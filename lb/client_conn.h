@@ -16,6 +16,7 @@
 #include "core/stream.h"
 #include "core/timers.h"
 #include "lb/listener.h"
+#include "pool/session_store.h"
 #include "proto/http1_head.h"
 
 namespace ringway {
@@ -58,6 +59,10 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   [[nodiscard]] const PeerAddress& peer() const { return peer_; }
   [[nodiscard]] bool from_trusted_proxy() const { return trusted_; }
   [[nodiscard]] bool ended() const { return input_ended_; }
+  // Requests so far, the current one included.
+  [[nodiscard]] uint32_t requests() const { return requests_; }
+  // The server connections that are this client's alone.
+  SessionStore& private_conns() { return private_conns_; }
 
   void on_connected(Socket& socket, int error) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
@@ -95,13 +100,14 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   Timer timer_;
   InBuffer in_;  // bytes that could not be used yet
   PeerAddress peer_;
+  SessionStore private_conns_;
   Wait wait_ = Wait::kNothing;
   bool trusted_ = false;
   bool consuming_ = false;    // inside consume(): what ends an exchange must not start another
   bool input_ended_ = false;  // FIN or error seen
   bool lingering_ = false;
   bool stalled_ = false;  // queued bytes wait for the client
-  bool had_request_ = false;
+  uint32_t requests_ = 0;
 };
 
 }  // namespace ringway

@@ -212,6 +212,7 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   }
   if (current_ != nullptr) old_.push_back(current_);
   current_ = Snapshot::build(std::move(config), current_.get(), shards_.count());
+  current_->set_limits(shards_);
   for (uint32_t i = 0; i < shards_.count(); ++i) {
     auto order = std::make_unique<ShardOrder>();
     order->snapshot = current_;

@@ -1,13 +1,12 @@
 // lb/exchange.cc - the request's side: route, server, connection, head and body.
 #include "lb/exchange.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "core/base/check.h"
-#include "core/base/hash.h"
 #include "lb/client_conn.h"
 #include "lb/worker.h"
+#include "proto/http1_conn_hints.h"
 
 namespace ringway {
 
@@ -81,6 +80,7 @@ void Exchange::run() {
       case State::kRoute: step = do_route(); break;
       case State::kPickServer: step = do_pick_server(); break;
       case State::kTakeConn: step = do_take_conn(); break;
+      case State::kQueued:
       case State::kConnecting:
       case State::kSendHead:
       case State::kRelay:
@@ -116,76 +116,9 @@ Exchange::Step Exchange::do_route() {
   ++upstream_->users;
   upstream_->stats().requests.add();
   upstream_->stats().active.add();
+  login_ = http1::binds_connection(head);
   state_ = State::kPickServer;
   return Step::kNext;
-}
-
-Exchange::Step Exchange::do_pick_server() {
-  RW_CHECK(upstream_ != nullptr);
-  RW_CHECK(server_ == nullptr && conn_ == nullptr);
-  if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
-  tried_epoch_ = upstream_->epoch();
-  uint64_t hash = 0;
-  if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
-    const auto ip = client_.peer().ip_bytes();
-    hash = hash_bytes(std::as_bytes(ip), HashKey{});
-  }
-  if (attempts_ > 0) upstream_->stats().retries.add();
-  server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));
-  // All have failed once: with attempts left, a server may have come back.
-  if (server_ == nullptr && tried_count_ > 0) {
-    server_ = upstream_->pick(hash, {});
-  }
-  if (server_ == nullptr) {
-    upstream_->stats().no_server.add();
-    return answer(503, EndedBy::kProxy, "no server is available");
-  }
-  ++attempts_;
-  state_ = State::kTakeConn;
-  return Step::kNext;
-}
-
-Exchange::Step Exchange::do_take_conn() {
-  RW_CHECK(server_ != nullptr);
-  RW_CHECK(conn_ == nullptr);
-  const ServerSlot::Taken taken = server_->slot.take(*this, fresh_);
-  if (taken.conn == nullptr) {
-    attempt_failed(strerrorname_np(taken.error), false);
-    return state_ == State::kPickServer ? Step::kNext : Step::kWait;
-  }
-  conn_ = taken.conn;
-  was_reused_ = taken.connected;
-  state_ = taken.connected ? State::kSendHead : State::kConnecting;
-  if (taken.connected) connected_us_ = worker_.now_us();
-  return Step::kWait;
-}
-
-// A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.
-void Exchange::attempt_failed(std::string_view cause, bool timed_out) {
-  RW_CHECK(server_ != nullptr);
-  if (tried_count_ < tried_.size()) tried_[tried_count_++] = server_->index;
-  conn_ = nullptr;
-  upstream_->release(*server_);
-  server_ = nullptr;
-  if (attempts_ <= upstream_->config().retry.attempts) {
-    state_ = State::kPickServer;
-    return;
-  }
-  if (timed_out) upstream_->stats().timeouts.add();
-  answer(503, EndedBy::kServer, cause);
-}
-
-void Exchange::on_server_connected(int error) {
-  RW_CHECK(state_ == State::kConnecting);
-  if (error != 0) {
-    conn_ = nullptr;
-    attempt_failed(error == ETIMEDOUT ? "connect: timeout" : "connect: failed", error == ETIMEDOUT);
-    run();
-  } else {
-    state_ = State::kSendHead;
-    connected_us_ = worker_.now_us();
-  }
-  if (state_ == State::kSendHead) client_.resume_input();
 }
 
 bool Exchange::wants_body() const {
@@ -210,6 +143,7 @@ size_t Exchange::on_request_bytes(std::string_view bytes) {
     }
     case State::kRoute:
     case State::kPickServer:
+    case State::kQueued:
     case State::kTakeConn:
     case State::kConnecting:
     case State::kFlush:
@@ -235,31 +169,40 @@ std::string_view Exchange::rewritten_path() {
   return to;
 }
 
+namespace {
+
+// A unix socket has no name of its own (RFC 9110 7.2 leaves it to us).
+std::string_view host_of(std::string_view address) {
+  return address.starts_with("unix:") ? std::string_view("localhost") : address;
+}
+
+}  // namespace
+
 http1::RequestPlan Exchange::plan_request() {
   const http1::Head& head = request();
   const config::Listener& listener = client_.listener().config();
   request_framing_ = head.body;
-  return {.body = head.body,
-          .content_length = head.content_length,
-          .path = rewritten_path(),
-          // An HTTP/1.0 client may name no host, but HTTP/1.1 servers want one.
-          .host = head.authority.len == 0 ? std::string_view(server_->object->address_text)
-                                          : std::string_view(),
-          .forwarded = {.client_ip = client_.peer().write_ip(worker_.ip_buffer()),
-                        .scheme = "http",
-                        .host = head.view(head.authority),
-                        .trusted = client_.from_trusted_proxy(),
-                        .x_forwarded = listener.x_forwarded,
-                        .forwarded = listener.forwarded},
-          .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
-          .upgrade = head.upgrade};
+  return {
+      .body = head.body,
+      .content_length = head.content_length,
+      .path = rewritten_path(),
+      // An HTTP/1.0 client may name no host, but HTTP/1.1 servers want one.
+      .host = head.authority.len == 0 ? host_of(server_->object->address_text) : std::string_view(),
+      .forwarded = {.client_ip = client_.peer().write_ip(worker_.ip_buffer()),
+                    .scheme = "http",
+                    .host = head.view(head.authority),
+                    .trusted = client_.from_trusted_proxy(),
+                    .x_forwarded = listener.x_forwarded,
+                    .forwarded = listener.forwarded},
+      .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
+      .upgrade = head.upgrade};
 }
 
 size_t Exchange::send_head(std::string_view bytes) {
   RW_CHECK(state_ == State::kSendHead && conn_ != nullptr);
   http1::Out out(worker_.render_buffer());
   if (!http1::write_request_head(request(), plan_request(), out)) {
-    let_go_of_server(true);
+    give_back_server({.clean = true, .server_keeps = true});
     answer(500, EndedBy::kProxy, "the rewritten head does not fit");
     return 0;
   }
@@ -302,7 +245,7 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
   if (!send_broken_ && !out.empty() && !conn_->write(out.pieces())) send_broken_ = true;
   if (send_broken_ && conn_->error() == ENOBUFS && !response_started_) {
     // The server is well and would wait for the rest for ever.
-    let_go_of_server(false);
+    let_go_of_server();
     answer(503, EndedBy::kProxy, "out of buffers");
     return used;
   }
@@ -319,7 +262,7 @@ void Exchange::body_is_bad() {
   const bool too_large = request_body_.error() == http1::BodyError::kTooLarge;
   keep_alive_ = false;
   if (response_started_) return cut_response("the request body is malformed");
-  let_go_of_server(false);
+  let_go_of_server();
   answer(
       too_large ? 413 : 400, EndedBy::kClient,
       too_large ? "the body is larger than the listener allows" : "the request body is malformed");
@@ -335,7 +278,7 @@ void Exchange::on_server_drained() {
 void Exchange::on_client_timeout(bool sending_body) {
   keep_alive_ = false;
   if (sending_body && !response_started_) {
-    let_go_of_server(false);
+    let_go_of_server();
     answer(408, EndedBy::kClient, "the request body did not arrive in time");
     return;
   }

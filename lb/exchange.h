@@ -42,7 +42,7 @@ class HeadStore {
   std::unique_ptr<char[]> large_;  // beyond a chunk
 };
 
-class Exchange final : public ServerUser {
+class Exchange final : public ServerUser, public Waiter {
  public:
   Exchange(Worker& worker, ClientConn& client);
   ~Exchange();
@@ -74,11 +74,15 @@ class Exchange final : public ServerUser {
   void on_server_end(int error) override;
   void on_server_drained() override;
   void on_server_timeout() override;
+  // Waiter: another server may have room now.
+  void on_turn() override;
+  void on_queue_timeout() override;
 
  private:
   enum class State : uint8_t {
     kRoute,       // which route, and what it does
     kPickServer,  // which server
+    kQueued,      // all of them have as much as they may: waits for its turn
     kTakeConn,    // a connection to it
     kConnecting,  // waits for that connection
     kSendHead,    // has it; the head goes out with the first body bytes
@@ -88,12 +92,22 @@ class Exchange final : public ServerUser {
     kDone
   };
   enum class Step : uint8_t { kNext, kWait };
+  static constexpr uint8_t kStalePicksMax = 2;
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
   void run();
   Step do_route();
   Step do_pick_server();
   Step do_take_conn();
+  Step wait_in_queue();
+
+  // Which server and connection (exchange_server.cc).
+  [[nodiscard]] ShardUpstream::Picked pick_bound_server();
+  [[nodiscard]] ServerSlot::Taken take_connection();
+  void connection_ready();
+  void reserve_connection(bool login);
+  void attempt_failed(std::string_view cause, bool timed_out);
+  [[nodiscard]] bool try_again_after_stale();
 
   // The request's way to the server (exchange.cc).
   size_t send_head(std::string_view bytes);
@@ -101,7 +115,6 @@ class Exchange final : public ServerUser {
   [[nodiscard]] http1::RequestPlan plan_request();
   [[nodiscard]] std::string_view rewritten_path();
   void body_is_bad();
-  void attempt_failed(std::string_view cause, bool timed_out);
 
   // The response's way to the client (exchange_response.cc).
   void read_response_head(std::string_view bytes);
@@ -120,7 +133,11 @@ class Exchange final : public ServerUser {
   Step answer(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra = {});
   Step respond(const http1::OwnResponse& response, EndedBy by, std::string_view cause);
   Step redirect();
-  void let_go_of_server(bool reusable);
+  // The connection, if there is one, is clean and goes back, or is closed; the server is released.
+  void give_back_server(const FinishNotes& notes);
+  void let_go_of_server();
+  void forget_response();
+  void forget_server();
   void finish_when_flushed();
   void done();
   void release_all();
@@ -144,6 +161,9 @@ class Exchange final : public ServerUser {
   InBuffer response_in_;  // a partial response head
   HeadStore head_;
 
+  FinishNotes notes_;  // what the response says about its connection
+  int64_t queued_us_ = 0;
+  int64_t queue_wait_us_ = 0;  // in the queue
   std::array<uint32_t, 16> tried_;
   uint32_t tried_count_ = 0;
   uint32_t tried_epoch_ = 0;
@@ -166,8 +186,9 @@ class Exchange final : public ServerUser {
   bool send_broken_ = false;       // the server takes no more of it
   bool response_started_ = false;  // any byte of the final head was given to the client
   bool keep_alive_ = false;        // the client's connection afterwards
-  bool server_keep_alive_ = false;
-  bool fresh_ = false;  // do not reuse: an idle connection was stale
+  uint8_t stale_picks_ = 0;        // idle connections that were found dead
+  bool login_ = false;             // the connection carries a login, so it is this client's alone
+  bool in_turn_ = false;           // inside on_turn()
   bool was_reused_ = false;
   bool client_ended_ = false;
   bool server_ended_ = false;

@@ -73,22 +73,38 @@ Exchange::Step Exchange::redirect() {
   return respond({.status = to.status, .extra = location.written()}, EndedBy::kNobody, {});
 }
 
-void Exchange::let_go_of_server(bool reusable) {
+void Exchange::give_back_server(const FinishNotes& notes) {
+  forget_response();
+  if (conn_ != nullptr) {
+    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
+    server_->slot.give_back(*conn_, notes);
+  }
+  forget_server();
+}
+
+void Exchange::let_go_of_server() {
+  forget_response();
+  if (conn_ != nullptr) {
+    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
+    server_->slot.discard(*conn_);
+  }
+  forget_server();
+}
+
+void Exchange::forget_response() {
   if (response_parser_ != nullptr) worker_.give_back_parser(response_parser_);
   response_parser_ = nullptr;
   response_in_.clear(worker_.chunks());
-  if (conn_ != nullptr) {
-    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
-    reusable ? server_->slot.give_back(*conn_) : server_->slot.discard(*conn_);
-    conn_ = nullptr;
-  }
-  if (server_ != nullptr) {
-    if (last_server_ != nullptr) --last_server_->pins;
-    last_server_ = server_;
-    ++last_server_->pins;
-    upstream_->release(*server_);
-    server_ = nullptr;
-  }
+}
+
+void Exchange::forget_server() {
+  conn_ = nullptr;
+  if (server_ == nullptr) return;
+  if (last_server_ != nullptr) --last_server_->pins;
+  last_server_ = server_;
+  ++last_server_->pins;
+  upstream_->release(*server_);
+  server_ = nullptr;
 }
 
 // The answer is complete. It is over once the client's kernel has all of it.
@@ -116,7 +132,8 @@ void Exchange::on_client_gone() {
 // Gives everything back, counts and logs. The object itself is freed at the end of the turn.
 void Exchange::release_all() {
   RW_CHECK(state_ != State::kDone);
-  let_go_of_server(false);
+  if (state_ == State::kQueued) upstream_->leave_queue(*this);
+  let_go_of_server();
   state_ = State::kDone;
   ListenerStats& stats = client_.listener().stats();
   stats.active_requests.sub();
@@ -157,6 +174,7 @@ void Exchange::log() {
   record.total_us = worker_.now_us() - start_us_;
   if (connected_us_ != 0 && !was_reused_) record.connect_us = connected_us_ - start_us_;
   if (first_byte_us_ != 0) record.first_byte_us = first_byte_us_ - connected_us_;
+  if (queued_us_ != 0) record.queue_us = queue_wait_us_;
   record.attempts = attempts_;
   record.reused = was_reused_;
   switch (ended_by_) {

@@ -5,6 +5,7 @@
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
 #include "lb/worker.h"
+#include "proto/http1_conn_hints.h"
 
 namespace ringway {
 
@@ -118,7 +119,15 @@ http1::ResponsePlan Exchange::plan_response(const http1::Head& response) {
 void Exchange::start_response(std::string_view rest) {
   const http1::Head& head = response_parser_->head();
   status_ = head.status;
-  server_keep_alive_ = head.keep_alive && head.body != BodyKind::kUntilClose;
+  const http1::KeepAliveHint hint = http1::keep_alive_hint(head);
+  notes_ = {.server_keeps = head.keep_alive && head.body != BodyKind::kUntilClose,
+            .hint_ms = hint.timeout_ms,
+            .hint_max = hint.requests_max};
+  // Whoever is asked to log in here does so for the connection.
+  if ((status_ == 401 || status_ == 407) && http1::binds_connection(head)) {
+    login_ = true;
+    reserve_connection(true);
+  }
   response_body_.start(head.body, head.content_length, {});
   http1::Out out(worker_.render_buffer());
   if (!http1::write_response_head(head, plan_response(head), out)) {
@@ -176,9 +185,9 @@ void Exchange::on_client_drained() {
 }
 
 void Exchange::end_response(bool extra_bytes) {
-  const bool clean =
-      request_done_ && !extra_bytes && !send_broken_ && server_keep_alive_ && conn_->queued() == 0;
-  let_go_of_server(clean);
+  notes_.clean =
+      request_done_ && !extra_bytes && !send_broken_ && !server_ended_ && conn_->queued() == 0;
+  give_back_server(notes_);
   finish_when_flushed();
 }
 
@@ -201,23 +210,11 @@ void Exchange::on_server_end(int error) {
     }
     return end_response(false);
   }
-  // An idle connection that the server was just closing: the request was never looked at, so one
-  // that may be repeated is, on a fresh connection (RFC 9110 9.2.2).
+  if (try_again_after_stale()) return;
   const bool untouched = first_byte_us_ == 0;
-  const bool repeatable = http1::is_idempotent(request().method) && !body_started_;
-  if (untouched && was_reused_ && (repeatable || !request_started_)) {
-    fresh_ = true;
-    send_broken_ = false;
-    server_ended_ = false;
-    --attempts_;
-    let_go_of_server(false);
-    upstream_->stats().retries.add();
-    state_ = State::kPickServer;
-    run();
-    if (state_ == State::kSendHead) client_.resume_input();
-    return;
-  }
-  bad_response(untouched ? "the server closed before a response"
+  bad_response(untouched ? (was_reused_ ? "the server closed a reused connection, and the request "
+                                          "may not be repeated"
+                                        : "the server closed before a response")
                          : "the server closed inside the response's head");
 }
 
@@ -226,7 +223,7 @@ void Exchange::on_server_timeout() {
   if (response_started_) return cut_response("the server stalled inside the response");
   upstream_->stats().timeouts.add();
   keep_alive_ = keep_alive_ && request_done_;
-  let_go_of_server(false);
+  let_go_of_server();
   answer(504, EndedBy::kServer, "no response in time");
 }
 
@@ -234,7 +231,7 @@ void Exchange::on_server_timeout() {
 void Exchange::bad_response(std::string_view cause) {
   RW_CHECK(!response_started_);
   upstream_->stats().bad_responses.add();
-  let_go_of_server(false);
+  let_go_of_server();
   answer(502, EndedBy::kServer, cause);
 }
 
@@ -278,7 +275,7 @@ void Exchange::tunnel_server_end(int error) {
   if (error != 0) return cut_response("the server reset the tunnel");
   client_.shutdown_send();
   if (client_ended_) {
-    let_go_of_server(false);
+    let_go_of_server();
     return finish_when_flushed();
   }
   conn_->set_deadline(timeouts().half_closed);

@@ -47,14 +47,18 @@ void L4Session::connect_next() {
       const auto ip = peer_.ip_bytes();
       hash = hash_bytes(std::as_bytes(ip), HashKey{});
     }
-    server_ = upstream_->pick(hash, std::span(tried_).first(tried_count_));
+    if (!in_turn_ && upstream_->anyone_waits()) return wait_in_queue();
+    const ShardUpstream::Picked picked =
+        upstream_->pick(hash, std::span(tried_).first(tried_count_));
+    if (picked.full) return wait_in_queue();
+    server_ = picked.server;
     if (server_ == nullptr) {
       upstream_->stats().no_server.add();
       return end(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy, "no server is available",
                  false);
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
-    const ServerSlot::Taken taken = server_->slot.take(*this, true);
+    const ServerSlot::Taken taken = server_->slot.open_single(*this);
     if (taken.conn != nullptr) {
       conn_ = taken.conn;
       return;
@@ -75,6 +79,30 @@ bool L4Session::wait_for_descriptors(int error) {
   --attempts_;
   worker_.timers().set(timer_, worker_.now_ms() + kRetryMs);
   return true;
+}
+
+void L4Session::wait_in_queue() {
+  queued_ = true;
+  if (in_turn_) return;
+  if (upstream_->enqueue(*this)) return;
+  queued_ = false;
+  upstream_->stats().queue_full.add();
+  end(EndedBy::kProxy, "every server is full, and so is the queue", false);
+}
+
+void L4Session::on_turn() {
+  RW_CHECK(queued_ && !in_turn_);
+  queued_ = false;
+  in_turn_ = true;
+  connect_next();
+  in_turn_ = false;
+  if (queued_) upstream_->wait_on(*this);
+}
+
+void L4Session::on_queue_timeout() {
+  queued_ = false;
+  upstream_->stats().queue_timeouts.add();
+  end(EndedBy::kProxy, "no server had room in time", false);
 }
 
 // Gives up the server that was just tried.
@@ -225,9 +253,12 @@ void L4Session::end(EndedBy by, std::string_view cause, bool reset) {
   early_.clear(worker_.chunks());
   if (conn_ != nullptr) {
     const bool cut = reset || send_broken_;  // Not all of the client's bytes went out.
-    cut ? server_->slot.discard_with_reset(*conn_) : server_->slot.discard(*conn_);
+    cut ? server_->slot.discard_with_reset(*conn_, CloseReason::kLayer4)
+        : server_->slot.discard(*conn_, CloseReason::kLayer4);
     conn_ = nullptr;
   }
+  if (is_waiting()) upstream_->leave_queue(*this);
+  queued_ = false;
   log();
   if (server_ != nullptr) {
     upstream_->release(*server_);

@@ -25,6 +25,7 @@ using SessionHook =
 class L4Session final : public SocketOwner,
                         public ServerUser,
                         public TimerOwner,
+                        public Waiter,
                         public SessionHook {
  public:
   L4Session(Worker& worker, ShardListener& listener, const PeerAddress& peer);
@@ -48,6 +49,8 @@ class L4Session final : public SocketOwner,
   void on_server_end(int error) override;
   void on_server_drained() override;
   void on_server_timeout() override;
+  void on_turn() override;
+  void on_queue_timeout() override;
 
   [[nodiscard]] ShardListener& listener() { return listener_; }
 
@@ -57,6 +60,7 @@ class L4Session final : public SocketOwner,
   static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
 
   void connect_next();
+  void wait_in_queue();
   [[nodiscard]] bool wait_for_descriptors(int error);
   void touch();
   void finish_if_both_ended();
@@ -89,6 +93,8 @@ class L4Session final : public SocketOwner,
   bool client_ended_ = false;
   bool server_ended_ = false;
   bool send_broken_ = false;  // the server takes no more bytes
+  bool queued_ = false;       // waits for a server to have room
+  bool in_turn_ = false;      // inside on_turn()
   bool closing_ = false;
 };
 

@@ -59,6 +59,14 @@ constexpr Line<UpstreamStats> kUpstreamLines[] = {
      &UpstreamStats::bad_responses},
     {"ringway_upstream_timeouts_total", "No connection or response in time.", MetricType::kCounter,
      &UpstreamStats::timeouts},
+    {"ringway_upstream_queued", "Wait for a server to have room.", MetricType::kGauge,
+     &UpstreamStats::queued},
+    {"ringway_upstream_queued_total", "Had to wait for a server to have room.",
+     MetricType::kCounter, &UpstreamStats::queued_total},
+    {"ringway_upstream_queue_full_total", "Refused: every server and the queue were full.",
+     MetricType::kCounter, &UpstreamStats::queue_full},
+    {"ringway_upstream_queue_timeouts_total", "Refused: no server had room in time.",
+     MetricType::kCounter, &UpstreamStats::queue_timeouts},
 };
 
 constexpr Line<ServerStats> kServerLines[] = {
@@ -70,16 +78,10 @@ constexpr Line<ServerStats> kServerLines[] = {
      &ServerStats::connects},
     {"ringway_server_connect_errors_total", "Connections that failed.", MetricType::kCounter,
      &ServerStats::connect_errors},
-    {"ringway_server_reused_total", "Requests over an idle connection.", MetricType::kCounter,
-     &ServerStats::reused},
-    {"ringway_server_idle_closed_total", "Idle connections that ended.", MetricType::kCounter,
-     &ServerStats::idle_closed},
-    {"ringway_server_connections_busy", "Connections in use.", MetricType::kGauge,
-     &ServerStats::busy},
-    {"ringway_server_connections_idle", "Connections kept for reuse.", MetricType::kGauge,
-     &ServerStats::idle},
-    {"ringway_server_connections_connecting", "Connections being made.", MetricType::kGauge,
-     &ServerStats::connecting},
+    {"ringway_server_stale_total", "Reused connections that were dead when they were used.",
+     MetricType::kCounter, &ServerStats::stale},
+    {"ringway_server_full_total", "Requests that found the limit of connections reached.",
+     MetricType::kCounter, &ServerStats::full},
     {"ringway_server_sent_bytes_total", "Bytes to servers.", MetricType::kCounter,
      &ServerStats::bytes_sent},
     {"ringway_server_received_bytes_total", "Bytes from servers.", MetricType::kCounter,
@@ -174,6 +176,67 @@ void for_each_server(const Snapshot& snapshot, Write write) {
   }
 }
 
+// One family for a whole array of counters, told apart by `label`.
+template <size_t kCount>
+void write_array(MetricsWriter& out, const Snapshot& snapshot, const char* name, const char* help,
+                 MetricType type, std::string_view label,
+                 const std::array<std::string_view, kCount>& names,
+                 std::array<Counter, kCount> PoolStats::*array, size_t from = 0) {
+  out.family(name, help, type);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    for (size_t i = from; i < kCount; ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*array)[i].get();
+      const MetricLabel with_name[] = {labels[0], labels[1], {label, names[i]}};
+      out.sample(with_name, sum);
+    }
+  });
+}
+
+void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
+  write_array(out, snapshot, "ringway_server_connections", "Connections by where they are.",
+              MetricType::kGauge, "state", kPlaceNames, &PoolStats::places, 1);
+  write_array(out, snapshot, "ringway_server_reuse_total", "Requests by how they got a connection.",
+              MetricType::kCounter, "how", kHowNames, &PoolStats::handed);
+  write_array(out, snapshot, "ringway_server_reuse_misses_total",
+              "Requests that got a fresh connection, by the reason.", MetricType::kCounter,
+              "reason", kMissNames, &PoolStats::missed);
+  write_array(out, snapshot, "ringway_server_closes_total", "Connections closed, by the reason.",
+              MetricType::kCounter, "reason", kCloseReasonNames, &PoolStats::closed);
+  struct PoolLine {
+    const char* name;
+    const char* help;
+    MetricType type;
+    Counter PoolStats::*counter;
+  };
+  constexpr PoolLine kLines[] = {
+      {"ringway_server_parked_total", "Connections that were kept for reuse.", MetricType::kCounter,
+       &PoolStats::parked},
+      {"ringway_server_private_total", "Connections that became one client's own.",
+       MetricType::kCounter, &PoolStats::reserved},
+      {"ringway_server_private_unkept_total", "Private connections that no session could keep.",
+       MetricType::kCounter, &PoolStats::unkept},
+      {"ringway_server_key_groups", "Different keys among the connections, summed over shards.",
+       MetricType::kGauge, &PoolStats::groups},
+  };
+  for (const PoolLine& line : kLines) {
+    out.family(line.name, line.help, line.type);
+    for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+      uint64_t sum = 0;
+      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*line.counter).get();
+      out.sample(labels, sum);
+    });
+  }
+  out.family("ringway_upstream_queue_wait_seconds", "Waiting for a server to have room.",
+             MetricType::kHistogram);
+  for (const auto& upstream : snapshot.upstreams) {
+    LatencySnapshot sum;
+    for (auto& cell : upstream->shard.stats) sum.add(cell.stats.queue_wait);
+    const MetricLabel labels[] = {{"upstream", upstream->name}};
+    out.histogram(labels, sum);
+  }
+}
+
 void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
   for (const auto& line : kServerLines) {
     out.family(line.name, line.help, line.type);
@@ -244,6 +307,7 @@ std::string metrics_text(const MetricsInputs& inputs) {
   write_listeners(out, inputs.snapshot);
   write_upstreams(out, inputs.snapshot);
   write_servers(out, inputs.snapshot);
+  write_pools(out, inputs.snapshot);
   write_shards(out, inputs.shards);
   out.family("ringway_uptime_seconds", "Since the start.", MetricType::kGauge);
   out.sample({}, static_cast<double>(inputs.uptime_us) / 1e6);

@@ -113,6 +113,10 @@ void Shard::take(const Message& message) {
       memcpy(&packed, words, sizeof packed);
       return worker_->adopt(message.small, packed.fd, packed.peer);
     }
+    case Mail::kBudget:
+      return worker_->take_mail(
+          {.kind = static_cast<BudgetMail::Kind>(message.small),
+           .budget = reinterpret_cast<Budget*>(static_cast<uintptr_t>(message.a))});
     case Mail::kDrain: return worker_->drain();
     case Mail::kStop:
       worker_->stop();
@@ -139,6 +143,20 @@ bool ShardSet::hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAd
                             .a = words[0],
                             .b = words[1],
                             .c = words[2]});
+}
+
+bool ShardSet::tell(uint32_t to, const BudgetMail& mail) {
+  return shards_[to]->post({.kind = static_cast<uint32_t>(Mail::kBudget),
+                            .small = static_cast<uint32_t>(mail.kind),
+                            .a = reinterpret_cast<uintptr_t>(mail.budget)});
+}
+
+void ShardSet::ask_return(Budget& budget, uint32_t shard) {
+  while (!tell(shard, {.kind = BudgetMail::Kind::kAskReturn, .budget = &budget})) usleep(1000);
+}
+
+void ShardSet::notify(Budget& budget, uint32_t shard) {
+  while (!tell(shard, {.kind = BudgetMail::Kind::kNotify, .budget = &budget})) usleep(1000);
 }
 
 }  // namespace ringway

@@ -26,7 +26,8 @@ enum class Mail : uint32_t {
   kHealth = 2,  // verdicts changed
   kAdopt = 3,   // small: listener id; a, b, c: descriptor and PeerAddress, packed
   kDrain = 4,
-  kStop = 5
+  kStop = 5,
+  kBudget = 6  // small: BudgetMail::Kind; a: Budget*
 };
 
 // One configuration for one shard.
@@ -88,12 +89,17 @@ class Shard final : public WakeOwner {
 };
 
 // All shards of the process, and how they hand connections to each other.
-class ShardSet final : public Peers {
+class ShardSet final : public Peers, public BudgetPeers {
  public:
   explicit ShardSet(uint32_t count);
   ~ShardSet();
 
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
+
+  bool tell(uint32_t to, const BudgetMail& mail) override;
+  // For the control thread, which may wait for room in a mailbox.
+  void ask_return(Budget& budget, uint32_t shard) override;
+  void notify(Budget& budget, uint32_t shard) override;
 
   [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(shards_.size()); }
   [[nodiscard]] Shard& at(uint32_t index) { return *shards_[index]; }

@@ -28,6 +28,11 @@ std::shared_ptr<Object> find_named(const std::vector<std::shared_ptr<Object>>* o
   return nullptr;
 }
 
+void set_limit(Budget& budget, uint64_t configured, BudgetPeers& peers) {
+  const int64_t wanted = ServerBudgets::limit(configured);
+  if (budget.max() != wanted) budget.set_max(wanted, peers);
+}
+
 }  // namespace
 
 std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> config,
@@ -52,7 +57,8 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     for (const config::Server& server : upstream.servers) {
       auto known = find_server(previous, upstream.name, server);
       if (known == nullptr) {
-        known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up);
+        known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up,
+                                               server, upstream.pool);
         known->name = server.name;
         known->address_text = server.address_text;
       }
@@ -61,6 +67,19 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     }
   }
   return snapshot;
+}
+
+void Snapshot::set_limits(BudgetPeers& peers) const {
+  for (size_t i = 0; i < servers.size(); ++i) {
+    const config::Upstream& upstream = config->upstreams[i];
+    for (size_t j = 0; j < servers[i].size(); ++j) {
+      ServerBudgets& budgets = servers[i][j]->budgets;
+      const config::Pool& pool = upstream.pool;
+      set_limit(budgets.requests, upstream.servers[j].max_requests, peers);
+      set_limit(budgets.connections, pool.max_connections_per_server, peers);
+      set_limit(budgets.idle, pool.max_idle_per_server, peers);
+    }
+  }
 }
 
 }  // namespace ringway

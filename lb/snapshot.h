@@ -18,6 +18,7 @@
 #include "lb/config/config.h"
 #include "lb/health/health.h"
 #include "lb/router.h"
+#include "pool/budget.h"
 #include "pool/server_slot.h"
 
 namespace ringway {
@@ -43,11 +44,16 @@ struct ListenerStats {
 // Per upstream and shard.
 struct UpstreamStats {
   Counter requests;
-  Counter retries;        // attempts after the first
-  Counter no_server;      // 503: none usable
-  Counter bad_responses;  // 502: malformed or cut before its end
-  Counter timeouts;       // 504
-  Counter active;         // gauge: requests or sessions in flight
+  Counter retries;              // attempts after the first
+  Counter no_server;            // 503: none usable
+  Counter bad_responses;        // 502: malformed or cut before its end
+  Counter timeouts;             // 504
+  Counter active;               // gauge: requests or sessions in flight
+  Counter queued;               // gauge: wait since every server is full
+  Counter queued_total;         // had to wait
+  Counter queue_full;           // 503: no room to wait
+  Counter queue_timeouts;       // 503: waited for too long
+  LatencyHistogram queue_wait;  // of those that got a server
 };
 
 template <typename Stats>
@@ -67,12 +73,28 @@ struct ListenerObject {
   PerShard<ListenerStats> shard;
 };
 
+// The limits of one server over all shards; each shard holds shares of them.
+struct ServerBudgets {
+  ServerBudgets(uint32_t shards, const config::Server& server, const config::Pool& pool)
+      : requests(shards, limit(server.max_requests)),
+        connections(shards, limit(pool.max_connections_per_server)),
+        idle(shards, limit(pool.max_idle_per_server)) {}
+  // "off" in the configuration's terms to "off" in the budget's.
+  [[nodiscard]] static int64_t limit(uint64_t configured) {
+    return configured == config::kUnlimited ? Budget::kOff : static_cast<int64_t>(configured);
+  }
+  Budget requests;     // in flight
+  Budget connections;  // connecting to closed
+  Budget idle;
+};
+
 struct ServerObject {
-  ServerObject(uint32_t shards, bool up)
-      : health(std::make_shared<ServerHealth>(up)), shard(shards) {}
+  ServerObject(uint32_t shards, bool up, const config::Server& server, const config::Pool& pool)
+      : health(std::make_shared<ServerHealth>(up)), budgets(shards, server, pool), shard(shards) {}
   std::string name;
   std::string address_text;
   std::shared_ptr<ServerHealth> health;
+  ServerBudgets budgets;
   PerShard<ServerStats> shard;
 };
 
@@ -87,6 +109,8 @@ struct Snapshot {
   // unchanged: listeners and upstreams by name, servers by upstream, name and address.
   [[nodiscard]] static std::shared_ptr<Snapshot> build(std::unique_ptr<const config::Config> config,
                                                        const Snapshot* previous, uint32_t shards);
+  // Puts the limits of servers that were there before into force, when the snapshot is. Control.
+  void set_limits(BudgetPeers& peers) const;
 
   explicit Snapshot(std::unique_ptr<const config::Config> from)
       : config(std::move(from)), router(*config) {}

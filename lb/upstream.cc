@@ -7,18 +7,26 @@
 
 namespace ringway {
 
-ShardUpstream::ShardUpstream(PoolContext& context, uint32_t shard, uint32_t shards, uint64_t seed)
-    : context_(context), shard_(shard), shards_(shards), seed_(seed) {}
+ShardUpstream::ShardUpstream(UpstreamContext& context, uint64_t seed)
+    : context_(context), seed_(seed) {}
+
+ShardUpstream::~ShardUpstream() {
+  if (restless_) --context_.restless;
+}
 
 SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
   const config::Pool& pool = config_->pool;
+  const uint32_t share = pool.warm / context_.shards;
+  const uint32_t warm = share + (context_.shard < pool.warm % context_.shards ? 1 : 0);
+  const bool http = config_->protocol == config::Protocol::kHttp;
   return {.address = server.address,
           .connect_timeout_ms = config_->timeouts.connect,
-          .idle_timeout_ms = pool.idle_timeout,
-          // A share per shard, at least one each: the bound is the whole process's.
-          .idle_max = std::max<uint64_t>(pool.max_idle_per_server / shards_, 1),
-          .requests_max = pool.max_requests_per_connection,
-          .reuse = pool.reuse && pool.max_idle_per_server > 0};
+          .pool = {.mode = pool.reuse,
+                   .requests_max = pool.max_requests_per_connection,
+                   .idle_ms = pool.idle_timeout,
+                   .age_ms = pool.max_age,
+                   .idle_floor = std::max(pool.min_idle_per_shard, warm)},
+          .warm = http ? warm : 0};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {
@@ -29,6 +37,11 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
                             config_->balance.choices == config.balance.choices;
   config_ = &config;
   object_ = snapshot.upstreams[index];
+  if (waiting_ == nullptr) {
+    waiting_ =
+        std::make_unique<WaitQueue>(context_.pool.timers, config.queue.max, stats().queued, *this);
+  }
+  waiting_->set_max(config.queue.max);
   if (!same_balance) balancer_ = std::make_unique<Balancer>(config.balance, seed_);
   std::vector<std::unique_ptr<ShardServer>> old = std::move(servers_);
   servers_.clear();
@@ -43,19 +56,22 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
       (*known)->slot.update(spec);
       servers_.push_back(std::move(*known));
     } else {
-      servers_.push_back(std::make_unique<ShardServer>(object, context_, spec, shard_));
+      servers_.push_back(std::make_unique<ShardServer>(object, context_.pool, spec, context_.shard,
+                                                       context_.peers, *this));
     }
     servers_.back()->index = static_cast<uint32_t>(i);
   }
   for (auto& server : old) {
     if (server == nullptr) continue;
     server->retired = true;
-    server->slot.retire();
+    server->slot.retire(CloseReason::kReplaced);
     leaving_.push_back(std::move(server));
   }
   ++epoch_;
   snapshot_ = std::move(next);
+  passed_over_.reserve(servers_.size() + 32);
   rebuild();
+  room_ = true;
 }
 
 void ShardUpstream::rebuild() {
@@ -77,16 +93,18 @@ void ShardUpstream::refresh_health() {
   for (const auto& server : servers_) {
     const bool up = server->object->health->up();
     changed = changed || up != candidates_[server->index].up;
-    if (!up) server->slot.close_idle();
+    if (!up) server->slot.close_idle(CloseReason::kDown);
   }
   if (changed) rebuild();
+  room_ = room_ || changed;
 }
 
 void ShardUpstream::retire() {
   retired_ = true;
+  room_ = true;  // Who waits is to learn that there is no server any more.
   for (auto& server : servers_) {
     server->retired = true;
-    server->slot.retire();
+    server->slot.retire(CloseReason::kReplaced);
     leaving_.push_back(std::move(server));
   }
   servers_.clear();
@@ -99,22 +117,126 @@ bool ShardUpstream::sweep() {
   return retired_ && leaving_.empty() && users == 0;
 }
 
-ShardServer* ShardUpstream::pick(uint64_t hash, std::span<const uint32_t> tried) {
-  if (candidates_.empty()) return nullptr;
-  const uint32_t index = balancer_->pick(candidates_, hash, tried);
-  if (index == Balancer::kNone) return nullptr;
+ShardUpstream::Picked ShardUpstream::pick(uint64_t hash, std::span<const uint32_t> tried) {
+  if (candidates_.empty()) return {};
+  const uint32_t first = balancer_->pick(candidates_, hash, tried);
+  if (first == Balancer::kNone) return {};
+  if (servers_[first]->requests.try_acquire()) return {.server = &count(first)};
+  passed_over_.assign(tried.begin(), tried.end());
+  for (uint32_t full = first;;) {
+    servers_[full]->wants_request = true;
+    passed_over_.push_back(full);
+    full = balancer_->pick(candidates_, hash, passed_over_);
+    if (full == Balancer::kNone) return {.full = true};
+    if (servers_[full]->requests.try_acquire()) return {.server = &count(full)};
+  }
+}
+
+ShardUpstream::Picked ShardUpstream::pick_bound(const ServerPool& pool) {
+  for (const auto& server : servers_) {
+    if (&server->slot.pool() != &pool) continue;
+    if (!server->requests.try_acquire()) return {};  // Better another server than to wait for one.
+    return {.server = &count(server->index)};
+  }
+  return {};
+}
+
+bool ShardUpstream::enqueue(Waiter& waiter) {
+  constexpr int64_t kForEverMs = 30LL * 24 * 3600 * 1000;
+  const int64_t wait_ms = config_->timeouts.queue;
+  const int64_t deadline =
+      context_.pool.now_ms() + (wait_ms == config::kOff ? kForEverMs : wait_ms);
+  if (!waiting_->push(waiter, deadline)) return false;
+  stats().queued_total.add();
+  set_restless();  // settle() asks for what was missing.
+  return true;
+}
+
+void ShardUpstream::set_restless() {
+  if (restless_) return;
+  restless_ = true;
+  ++context_.restless;
+}
+
+void ShardUpstream::serve_queue() {
+  if (!restless_) return;
+  if (room_ && !waiting_->empty()) {
+    room_ = false;
+    waiting_->wake(waiting_->length());
+  }
+  settle();
+}
+
+// Asks for what those who wait were refused, and gives back what was given and not taken.
+void ShardUpstream::settle() {
+  const bool waiting = !waiting_->empty();
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      const bool serves = waiting && !server->retired;
+      server->requests.settle(serves && server->wants_request);
+      server->connections.settle(serves && server->wants_connection);
+      if (serves) continue;
+      server->wants_request = false;
+      server->wants_connection = false;
+    }
+  }
+  if (waiting) return;
+  restless_ = false;
+  --context_.restless;
+}
+
+void ShardUpstream::check() const {
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      server->slot.pool().check();
+      RW_CHECK(server->requests.used() == server->in_flight);
+      RW_CHECK(server->connections.used() == server->slot.pool().total());
+      RW_CHECK(server->idle.used() == server->slot.pool().idle());
+    }
+  }
+}
+
+bool ShardUpstream::take_mail(const BudgetMail& mail) {
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      ServerBudgets& budgets = server->object->budgets;
+      BudgetShare* share = nullptr;
+      if (mail.budget == &budgets.requests) share = &server->requests;
+      if (mail.budget == &budgets.connections) share = &server->connections;
+      if (mail.budget == &budgets.idle) share = &server->idle;
+      if (share == nullptr) continue;
+      if (mail.kind == BudgetMail::Kind::kAskReturn) {
+        share->return_surplus();
+        if (share == &server->connections) server->slot.free_asked();
+      } else {
+        share->collect();
+        // Whoever still misses such a unit says so again.
+        if (share == &server->requests) server->wants_request = false;
+        if (share == &server->connections) server->wants_connection = false;
+        room_ = true;
+        set_restless();
+      }
+      return true;
+    }
+  }
+  return false;
+}
+
+ShardServer& ShardUpstream::count(uint32_t index) {
   ShardServer& server = *servers_[index];
   ++server.in_flight;
   ++candidates_[index].in_flight;
   server.stats().sessions.add();
-  return &server;
+  return server;
 }
 
 void ShardUpstream::release(ShardServer& server) {
   RW_CHECK(server.in_flight > 0);
   --server.in_flight;
   server.stats().sessions.sub();
+  server.requests.release();
   if (!server.retired) --candidates_[server.index].in_flight;
+  room_ = true;
 }
 
 }  // namespace ringway

@@ -13,30 +13,59 @@
 
 #include "lb/balance/balancer.h"
 #include "lb/snapshot.h"
+#include "pool/budget.h"
 #include "pool/server_slot.h"
+#include "pool/wait_queue.h"
 
 namespace ringway {
 
 // One server of an upstream on one shard.
 struct ShardServer {
   ShardServer(std::shared_ptr<ServerObject> from, PoolContext& context, const SlotSpec& spec,
-              uint32_t shard)
-      : object(std::move(from)), slot(context, spec, object->shard.at(shard)) {}
+              uint32_t shard, BudgetPeers& peers, SlotEvents& events)
+      : object(std::move(from)),
+        requests(object->budgets.requests, shard, peers),
+        connections(object->budgets.connections, shard, peers),
+        idle(object->budgets.idle, shard, peers),
+        slot(context, spec, object->shard.at(shard), {.connections = &connections, .idle = &idle},
+             &events) {}
 
   std::shared_ptr<ServerObject> object;
+  BudgetShare requests;
+  BudgetShare connections;
+  BudgetShare idle;
   ServerSlot slot;
-  uint32_t index = 0;      // in ShardUpstream::servers
-  uint32_t in_flight = 0;  // requests and sessions that chose it
-  uint32_t pins = 0;       // exchanges that will still log its name
-  bool retired = false;    // no longer configured
+  uint32_t index = 0;             // in ShardUpstream::servers
+  uint32_t in_flight = 0;         // requests and sessions that chose it
+  uint32_t pins = 0;              // exchanges that will still log its name
+  bool wants_request = false;     // somebody waits for a unit of `requests`
+  bool wants_connection = false;  // the same of `connections`
+  bool retired = false;           // no longer configured
 
   [[nodiscard]] ServerStats& stats() { return slot.stats(); }
   [[nodiscard]] bool empty() const { return in_flight == 0 && pins == 0 && slot.empty(); }
 };
 
-class ShardUpstream {
+// What an upstream needs of its shard.
+struct UpstreamContext {
+  PoolContext& pool;
+  uint32_t shard = 0;
+  uint32_t shards = 1;
+  BudgetPeers& peers;
+  uint32_t restless = 0;  // upstreams of the shard that want serve_queue() after the turn
+};
+
+// What BudgetPeers asks of another shard. The budget is an identity there, looked up before use.
+struct BudgetMail {
+  enum class Kind : uint32_t { kAskReturn, kNotify };
+  Kind kind = Kind::kAskReturn;
+  Budget* budget = nullptr;
+};
+
+class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
  public:
-  ShardUpstream(PoolContext& context, uint32_t shard, uint32_t shards, uint64_t seed);
+  ShardUpstream(UpstreamContext& context, uint64_t seed);
+  ~ShardUpstream();
 
   // Takes over upstream number `index` of `snapshot`. Servers that are unchanged keep their
   // connections; the others are retired.
@@ -50,14 +79,36 @@ class ShardUpstream {
   // No retired server is left.
   [[nodiscard]] bool settled() const { return leaving_.empty(); }
 
-  // Chooses a server whose index is not in `tried` and counts the request on it, or returns
-  // nullptr.
-  [[nodiscard]] ShardServer* pick(uint64_t hash, std::span<const uint32_t> tried);
+  // Chooses a server whose index is not in `tried` and counts the request on it. Nobody: `server`
+  // is nullptr, and `full` tells that one was usable but has as much as it may.
+  struct Picked {
+    ShardServer* server = nullptr;
+    bool full = false;
+  };
+  [[nodiscard]] Picked pick(uint64_t hash, std::span<const uint32_t> tried);
+  // The same for the one server whose connections are in `pool`.
+  [[nodiscard]] Picked pick_bound(const ServerPool& pool);
   // The request or session that picked `server` is over.
   void release(ShardServer& server);
 
+  // Waits for room on any server, behind those that wait already. False: too many do.
+  [[nodiscard]] bool enqueue(Waiter& waiter);
+  // It had its turn and found no room: it goes on waiting, in front.
+  void wait_on(Waiter& waiter) { waiting_->push_front(waiter); }
+  void leave_queue(Waiter& waiter) { waiting_->remove(waiter); }
+  [[nodiscard]] bool anyone_waits() const { return !waiting_->empty(); }
+  // Room appeared since the last call: lets those who wait try, in their order.
+  void serve_queue();
+  // A connection's place, or a request's, became free.
+  void on_room() override { room_ = true; }
+  void on_queue_empty() override {}  // serve_queue() sees it.
+  // Checks the invariants of its pools. For the simulator.
+  void check() const;
+  // True if `mail` is about one of its servers.
+  bool take_mail(const BudgetMail& mail);
+
   [[nodiscard]] const config::Upstream& config() const { return *config_; }
-  [[nodiscard]] UpstreamStats& stats() { return object_->shard.at(shard_); }
+  [[nodiscard]] UpstreamStats& stats() { return object_->shard.at(context_.shard); }
   [[nodiscard]] const std::string& name() const { return object_->name; }
   [[nodiscard]] std::span<const std::unique_ptr<ShardServer>> servers() const { return servers_; }
   // Changes with apply(): indices of servers from before mean nothing afterwards.
@@ -68,11 +119,15 @@ class ShardUpstream {
  private:
   [[nodiscard]] SlotSpec spec_of(const config::Server& server) const;
   void rebuild();
+  void set_restless();
+  void settle();
+  ShardServer& count(uint32_t index);
 
-  PoolContext& context_;
-  uint32_t shard_;
-  uint32_t shards_;
+  UpstreamContext& context_;
   uint64_t seed_;
+  std::unique_ptr<WaitQueue> waiting_;        // made with the first configuration
+  bool room_ = false;                         // something became free since serve_queue()
+  bool restless_ = false;                     // counted in UpstreamContext::restless
   std::shared_ptr<const Snapshot> snapshot_;  // keeps config_ alive
   const config::Upstream* config_ = nullptr;
   std::shared_ptr<UpstreamObject> object_;
@@ -81,6 +136,7 @@ class ShardUpstream {
   std::vector<std::unique_ptr<ShardServer>> leaving_;  // retired, not empty yet
   std::vector<Candidate> candidates_;
   std::vector<std::string> names_;
+  std::vector<uint32_t> passed_over_;  // scratch of pick(): tried, and full
   uint32_t epoch_ = 0;
   bool retired_ = false;
 };

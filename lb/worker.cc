@@ -11,6 +11,9 @@
 namespace ringway {
 namespace {
 
+// Different keys of server connections on one shard, over all servers.
+constexpr size_t kKeyGroupsMax = 1 << 20;
+
 // A parser that knows for how many fields it was made: a reload may raise the limit.
 class PooledParser final : public http1::HeadParser {
  public:
@@ -40,10 +43,15 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       chunks_(options.chunks_max),
       stream_env_{io_, chunks_},
       server_conns_(options.clients_max * 2),
+      key_groups_(kKeyGroupsMax),
+      session_entries_(options.clients_max * 2),
+      prng_(options.seed ^ 0x6b65'7973U),
+      pool_memory_{key_groups_, {prng_.next(), prng_.next()}, prng_, key_buffer_},
       clients_(options.clients_max),
       exchanges_(options.clients_max * 2),
       sessions_(options.clients_max),
-      pool_{stream_env_, timers_, server_conns_} {
+      pool_{stream_env_, timers_, server_conns_, pool_memory_},
+      upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this} {
   RW_CHECK(options_.shard < options_.loads.size());
 }
 
@@ -95,8 +103,7 @@ void Worker::apply_upstreams() {
       upstreams_.push_back(std::move(*known));
     } else {
       upstreams_.push_back(std::make_unique<ShardUpstream>(
-          pool_, options_.shard, static_cast<uint32_t>(options_.loads.size()),
-          options_.seed + i * 0x9e37'79b9'7f4a'7c15U));
+          upstream_context_, options_.seed + i * 0x9e37'79b9'7f4a'7c15U));
     }
     upstreams_.back()->apply(snapshot, i);
     by_index_.push_back(upstreams_.back().get());
@@ -281,8 +288,70 @@ bool Worker::finished() {
 
 int64_t Worker::after_turn() {
   timers_.expire(now_ms());
+  if (!undelivered_.empty()) deliver_mail();
+  if (upstream_context_.restless > 0) serve_queues();
   reclaim();
+  if (!undelivered_.empty()) return 1;  // A full mailbox is soon emptied.
   return timers_.next_in_ms(now_ms());
+}
+
+void Worker::check_pools() const {
+  for (const auto* list : {&upstreams_, &leaving_upstreams_}) {
+    for (const auto& upstream : *list) upstream->check();
+  }
+}
+
+void Worker::serve_queues() {
+  for (const auto& upstream : upstreams_) upstream->serve_queue();
+  for (const auto& upstream : leaving_upstreams_) upstream->serve_queue();
+}
+
+void Worker::ask_return(Budget& budget, uint32_t shard) {
+  send_mail(shard, {.kind = BudgetMail::Kind::kAskReturn, .budget = &budget});
+}
+
+void Worker::notify(Budget& budget, uint32_t shard) {
+  send_mail(shard, {.kind = BudgetMail::Kind::kNotify, .budget = &budget});
+}
+
+void Worker::send_mail(uint32_t shard, const BudgetMail& mail) {
+  const bool own = shard == options_.shard;
+  if (!own && options_.peers != nullptr && options_.peers->tell(shard, mail)) return;
+  if (own || options_.peers != nullptr) undelivered_.push_back({shard, mail});
+}
+
+void Worker::deliver_mail() {
+  delivering_.swap(undelivered_);
+  for (const Undelivered& item : delivering_) {
+    item.shard == options_.shard ? take_mail(item.mail) : send_mail(item.shard, item.mail);
+  }
+  delivering_.clear();
+}
+
+void Worker::take_mail(const BudgetMail& mail) {
+  for (const auto* list : {&upstreams_, &leaving_upstreams_}) {
+    for (const auto& upstream : *list) {
+      if (upstream->take_mail(mail)) return;
+    }
+  }
+}
+
+ConnKey Worker::connection_key(const ServerAddress& server, std::span<const config::PoolKey> parts,
+                               std::string_view host, const PeerAddress& client) {
+  pool_name_.clear();
+  for (const config::PoolKey part : parts) {
+    switch (part) {
+      case config::PoolKey::kRequestHost:
+        // Case does not tell hosts apart (RFC 9110 4.2.3).
+        for (const char c : host) pool_name_ += c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+        break;
+      case config::PoolKey::kClientIp: pool_name_ += client.write_ip(ip_buffer_); break;
+    }
+    pool_name_ += '\n';  // In neither of them.
+  }
+  return key_buffer_.build(
+      {.destination = server.get(), .destination_length = server.length, .pool_name = pool_name_},
+      pool_memory_.secret);
 }
 
 void Worker::reclaim() {

@@ -42,6 +42,8 @@ class Peers {
   // its mailbox is full.
   [[nodiscard]] virtual bool hand_over(uint32_t to, uint32_t listener_id, int fd,
                                        const PeerAddress& peer) = 0;
+  // Tells shard `to` about a limit. False: its mailbox is full.
+  [[nodiscard]] virtual bool tell(uint32_t to, const BudgetMail& mail) = 0;
 
  protected:
   ~Peers() = default;
@@ -64,7 +66,7 @@ struct SnapshotUse {
   uint32_t users = 0;
 };
 
-class Worker {
+class Worker final : public BudgetPeers {
  public:
   Worker(Io& io, const WorkerOptions& options);
   ~Worker();
@@ -78,6 +80,10 @@ class Worker {
              LogRing* access_log);
   // A client that another shard accepted; its load is counted already.
   void adopt(uint32_t listener_id, int fd, const PeerAddress& peer);
+  // Another shard, or this one, has something to say about a limit.
+  void take_mail(const BudgetMail& mail);
+  void ask_return(Budget& budget, uint32_t shard) override;
+  void notify(Budget& budget, uint32_t shard) override;
   // Reads the health verdicts again.
   void refresh_health();
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
@@ -88,6 +94,9 @@ class Worker {
   [[nodiscard]] bool quiet() const;
   // After stop(): closes what is left of pools; true once all sockets are closed.
   [[nodiscard]] bool finished();
+
+  // Walks every pool and checks its invariants. For the simulator.
+  void check_pools() const;
 
   // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
   int64_t after_turn();
@@ -112,6 +121,12 @@ class Worker {
   // Upstream number `index` of the current snapshot.
   [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
   Slab<Exchange>& exchanges() { return exchanges_; }
+  Slab<SessionEntry>& session_entries() { return session_entries_; }
+  // The key of connections to `server` that are kept apart by `parts` of a request. Valid until the
+  // next call.
+  [[nodiscard]] ConnKey connection_key(const ServerAddress& server,
+                                       std::span<const config::PoolKey> parts,
+                                       std::string_view host, const PeerAddress& client);
   // Frees it at the end of the turn, since its own functions may still be on the stack.
   void bury(Exchange& exchange);
   // A buffer of at least `bytes` for an answer of our own, beside render_buffer().
@@ -135,6 +150,9 @@ class Worker {
   void uncount_client(ShardListener& listener);
   void reclaim();
   void sweep();
+  void send_mail(uint32_t shard, const BudgetMail& mail);
+  void deliver_mail();
+  void serve_queues();
   [[nodiscard]] uint32_t least_loaded() const;
   [[nodiscard]] uint64_t clients_everywhere() const;
 
@@ -149,6 +167,11 @@ class Worker {
   ChunkPool chunks_;
   StreamEnv stream_env_;
   Slab<ServerConn> server_conns_;
+  Slab<KeyGroup> key_groups_;
+  Slab<SessionEntry> session_entries_;
+  Prng prng_;
+  ConnKeyBuffer key_buffer_;
+  PoolMemory pool_memory_;
   Slab<ClientConn> clients_;
   Slab<Exchange> exchanges_;
   Slab<L4Session> sessions_;
@@ -170,6 +193,14 @@ class Worker {
   std::vector<std::unique_ptr<ShardUpstream>> leaving_upstreams_;
   std::vector<ShardUpstream*> by_index_;
   std::vector<Exchange*> dead_;
+  struct Undelivered {
+    uint32_t shard;
+    BudgetMail mail;
+  };
+  std::vector<Undelivered> undelivered_;  // for this shard itself, and what a full mailbox refused
+  std::vector<Undelivered> delivering_;
+  std::string pool_name_;
+  UpstreamContext upstream_context_;
   LogRing* access_log_ = nullptr;
   AccessLogFormatter access_formatter_;
   config::AccessFormat access_format_ = config::AccessFormat::kJson;

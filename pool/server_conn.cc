@@ -9,52 +9,102 @@
 namespace ringway {
 
 ServerConn::ServerConn(PoolContext& context, ServerSlot& slot)
-    : context_(context), slot_(slot), stream_(*this, context.stream), timer_(*this) {}
+    : PooledConn(slot.pool()),
+      context_(context),
+      slot_(slot),
+      stream_(*this, context.stream),
+      timer_(*this) {}
 
 ServerConn::~ServerConn() {
   RW_CHECK(user_ == nullptr);
-  RW_CHECK(!hook_.is_linked());
+}
+
+bool ServerConn::in_use() const {
+  switch (place()) {
+    case Place::kBusy:
+    case Place::kAvailable:
+    case Place::kSessionBusy:
+    case Place::kDraining: return true;
+    case Place::kNew:
+    case Place::kConnecting:
+    case Place::kSessionIdle:
+    case Place::kIdleUnproven:
+    case Place::kIdleSafe:
+    case Place::kTransit:
+    case Place::kClosing: return false;
+  }
+  return false;
 }
 
 void ServerConn::set_deadline(int64_t ms) {
-  RW_CHECK(place_ == Place::kBusy);
+  RW_CHECK(in_use());
   if (ms == 0) return context_.timers.cancel(timer_);
   context_.timers.set(timer_, context_.now_ms() + ms);
 }
 
-void ServerConn::on_connected(Socket& /*socket*/, int error) {
-  RW_CHECK(place_ == Place::kConnecting);
-  ServerUser* user = user_;
-  if (error != 0) {
-    slot_.stats_.connect_errors.add();
-    slot_.close(*this, false);
-    user->on_server_connected(error);
-    return;
+// Closing by reset leaves no TIME_WAIT behind, which would use up the ports towards this server;
+// all that the server had to say has been read by then. A cut exchange shows as such to the server.
+void ServerConn::on_pool_close(CloseReason reason) {
+  user_ = nullptr;
+  context_.timers.cancel(timer_);
+  switch (reason) {
+    case CloseReason::kConnect:
+    case CloseReason::kServerIdle:
+    case CloseReason::kServerClose:
+    case CloseReason::kLayer4:
+    case CloseReason::kError: return reset_ ? stream_.abort() : stream_.close();
+    case CloseReason::kUnsolicited:
+    case CloseReason::kIdleTimeout:
+    case CloseReason::kUnneeded:
+    case CloseReason::kIdleLimit:
+    case CloseReason::kMakeRoom:
+    case CloseReason::kGroupLimit:
+    case CloseReason::kRequestsLimit:
+    case CloseReason::kAge:
+    case CloseReason::kOutOfService:
+    case CloseReason::kDown:
+    case CloseReason::kReplaced:
+    case CloseReason::kSessionEnd:
+    case CloseReason::kPrivateLimit:
+    case CloseReason::kStale:
+    case CloseReason::kReuseOff: return stream_.abort();
   }
-  slot_.move(*this, Place::kBusy);
+}
+
+void ServerConn::connect_failed(int error) {
+  ServerUser* user = user_;
+  slot_.stats_.connect_errors.add();
+  slot_.pool_.close(*this, CloseReason::kConnect);
+  if (user != nullptr) user->on_server_connected(error);
+}
+
+void ServerConn::on_connected(Socket& /*socket*/, int error) {
+  RW_CHECK(place() == Place::kConnecting);
+  if (error != 0) return connect_failed(error);
   context_.timers.cancel(timer_);
   stream_.set_receiving(true);
-  user->on_server_connected(0);
+  if (user_ == nullptr) return slot_.opened_ahead(*this);
+  slot_.pool_.connected(*this);
+  user_->on_server_connected(0);
 }
 
 void ServerConn::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
   slot_.stats_.bytes_received.add(bytes.size());
-  if (place_ == Place::kBusy) return user_->on_server_bytes(bytes);
+  if (in_use()) return user_->on_server_bytes(bytes);
   // Bytes that no request asked for: whatever they are, they would corrupt the next response.
-  RW_CHECK(place_ == Place::kIdle);
-  slot_.stats_.idle_closed.add();
-  slot_.close(*this, false);
+  RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
+  slot_.pool_.close(*this, CloseReason::kUnsolicited);
 }
 
 void ServerConn::on_receive_end(Socket& /*socket*/, int error) {
-  if (place_ == Place::kBusy) return user_->on_server_end(error);
-  RW_CHECK(place_ == Place::kIdle);
-  slot_.stats_.idle_closed.add();
-  slot_.close(*this, false);
+  if (in_use()) return user_->on_server_end(error);
+  RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
+  if (error == 0) slot_.pool_.learn(*this, context_.now_ms());
+  slot_.pool_.close(*this, CloseReason::kServerIdle);
 }
 
 void ServerConn::on_writable(Socket& /*socket*/) {
-  RW_CHECK(place_ == Place::kBusy);
+  RW_CHECK(in_use());
   if (!stream_.flush()) return user_->on_server_end(stream_.error());
   if (stream_.queued() <= Stream::kLowWaterBytes) user_->on_server_drained();
 }
@@ -64,18 +114,10 @@ void ServerConn::on_closed(Socket& /*socket*/) {
 }
 
 void ServerConn::on_timer(Timer& /*timer*/) {
-  switch (place_) {
-    case Place::kBusy: return user_->on_server_timeout();
-    case Place::kConnecting: {
-      ServerUser* user = user_;
-      slot_.stats_.connect_errors.add();
-      slot_.close(*this, false);
-      return user->on_server_connected(ETIMEDOUT);
-    }
-    case Place::kIdle: slot_.stats_.idle_closed.add(); return slot_.close(*this, false);
-    case Place::kNew:
-    case Place::kClosing: RW_CHECK(false);
-  }
+  if (in_use()) return user_->on_server_timeout();
+  if (place() == Place::kConnecting) return connect_failed(ETIMEDOUT);
+  RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
+  slot_.pool_.close(*this, CloseReason::kIdleTimeout);
 }
 
 }  // namespace ringway

@@ -1,30 +1,30 @@
-// pool/server_conn.h - one connection to a server: connecting, busy with a user, idle, or closing.
+// pool/server_conn.h - one connection to a server: its socket, its deadline, its user.
 //
 // Affinity:  one shard. Ownership: a slab object; its ServerSlot hands it to one user at a time and
 //            takes it back. It frees itself once its socket is closed.
-// Why:       the place of a connection is stored once, in place_, and only ServerSlot::move()
-// changes
-//            it together with list and counters (docs/invariants.md).
+// Why:       where it is, is PooledConn's to say (pool/places.h); here is what moves bytes.
 #pragma once
 
-#include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <span>
 
 #include "core/base/slab.h"
 #include "core/stream.h"
 #include "core/timers.h"
+#include "pool/pooled_conn.h"
 
 namespace ringway {
 
 class ServerConn;
 class ServerSlot;
+struct PoolMemory;
 
 // What the pools of one shard share.
 struct PoolContext {
   StreamEnv& stream;
   Timers& timers;
   Slab<ServerConn>& conns;
+  PoolMemory& memory;
 
   [[nodiscard]] int64_t now_ms() const { return stream.io.now_us() / 1000; }
 };
@@ -48,14 +48,12 @@ class ServerUser {
   ~ServerUser() = default;
 };
 
-class ServerConn final : public SocketOwner, public TimerOwner {
+class ServerConn final : public PooledConn, public SocketOwner, public TimerOwner {
  public:
-  enum class Place : uint8_t { kNew, kConnecting, kBusy, kIdle, kClosing };
-
   ServerConn(PoolContext& context, ServerSlot& slot);
   ~ServerConn();
 
-  // For the user, while busy. See Stream for write().
+  // For the user, while it has the connection. See Stream for write().
   [[nodiscard]] bool write(std::span<const iovec> pieces) { return stream_.write(pieces); }
   void shutdown_send() { stream_.shutdown_send(); }
   void set_receiving(bool on) { stream_.set_receiving(on); }
@@ -65,13 +63,12 @@ class ServerConn final : public SocketOwner, public TimerOwner {
   // Calls on_server_timeout() after `ms`; 0 switches it off.
   void set_deadline(int64_t ms);
 
-  [[nodiscard]] Place place() const { return place_; }
   // It has served a request before this one.
-  [[nodiscard]] bool reused() const { return requests_ > 1; }
-  [[nodiscard]] uint64_t requests() const { return requests_; }
+  [[nodiscard]] bool reused() const { return requests() > 1; }
   [[nodiscard]] ServerSlot& slot() { return slot_; }
 
-  // SocketOwner, TimerOwner.
+  // PooledConn, SocketOwner, TimerOwner.
+  void on_pool_close(CloseReason reason) override;
   void on_connected(Socket& socket, int error) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
@@ -82,17 +79,16 @@ class ServerConn final : public SocketOwner, public TimerOwner {
  private:
   friend class ServerSlot;
 
-  using Hook =
-      boost::intrusive::list_member_hook<boost::intrusive::link_mode<boost::intrusive::safe_link>>;
+  [[nodiscard]] bool in_use() const;
+  void connect_failed(int error);
 
   PoolContext& context_;
   ServerSlot& slot_;
-  ServerUser* user_ = nullptr;  // while connecting or busy
+  ServerUser* user_ = nullptr;  // while connecting (null: opened ahead) or in use
   Stream stream_;
   Timer timer_;
-  Hook hook_;  // in the slot's idle list, while idle
-  uint64_t requests_ = 0;
-  Place place_ = Place::kNew;
+  bool asked_ = false;  // its place was promised to another shard
+  bool reset_ = false;  // close by reset: the exchange was cut
 };
 
 }  // namespace ringway

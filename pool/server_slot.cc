@@ -3,138 +3,198 @@
 
 #include <errno.h>
 
+#include <algorithm>
+
 #include "core/base/check.h"
 
 namespace ringway {
+namespace {
 
-using Place = ServerConn::Place;
+// The key of connections that no request changes.
+ConnKey fixed_key(ConnKeyBuffer& buffer, const ServerAddress& address, HashKey secret) {
+  return buffer.build({.destination = address.get(), .destination_length = address.length}, secret);
+}
 
-ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats)
-    : context_(context), spec_(spec), stats_(stats) {}
+}  // namespace
+
+ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats,
+                       const SlotShares& shares, SlotEvents* events)
+    : context_(context),
+      spec_(spec),
+      stats_(stats),
+      shares_(shares),
+      events_(events),
+      pool_(context.memory, stats.pool,
+            fixed_key(context.memory.key_buffer, spec.address, context.memory.secret), shares.idle),
+      purge_timer_(*this) {
+  pool_.update(spec.pool);
+  keep_warm();
+}
 
 ServerSlot::~ServerSlot() {
-  RW_CHECK(live_ == 0);
+  RW_CHECK(pool_.total() == 0);
 }
 
-Counter* ServerSlot::gauge(Place place) {
-  switch (place) {
-    case Place::kConnecting: return &stats_.connecting;
-    case Place::kBusy: return &stats_.busy;
-    case Place::kIdle: return &stats_.idle;
-    case Place::kNew:
-    case Place::kClosing: return nullptr;
-  }
-  return nullptr;
-}
-
-void ServerSlot::move(ServerConn& conn, Place to) {
-  RW_CHECK(conn.place_ != to);
-  RW_CHECK(conn.place_ != Place::kClosing);
-  if (conn.place_ == Place::kIdle) {
-    idle_.erase(idle_.iterator_to(conn));
-    --idle_count_;
-  }
-  if (Counter* from = gauge(conn.place_)) from->sub();
-  conn.place_ = to;
-  if (Counter* into = gauge(to)) into->add();
-  if (to == Place::kIdle) {
-    idle_.push_front(conn);
-    ++idle_count_;
-  }
-}
-
-ServerSlot::Taken ServerSlot::take(ServerUser& user, bool fresh) {
-  RW_CHECK(!retired_ || idle_count_ == 0);
-  if (fresh || idle_.empty()) return open(user);
-  ServerConn& conn = idle_.front();
-  RW_CHECK(conn.place_ == Place::kIdle && conn.user_ == nullptr);
+ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
+  const ServerPool::Picked picked = pool_.pick(key, rules);
+  if (picked.conn == nullptr) return open(&user, key);
+  ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
+  RW_CHECK(conn.user_ == nullptr);
   context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
-  move(conn, Place::kBusy);
   conn.user_ = &user;
-  ++conn.requests_;
   stats_.requests.add();
-  stats_.reused.add();
   return {.conn = &conn, .connected = true};
 }
 
-ServerSlot::Taken ServerSlot::open(ServerUser& user) {
+ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store,
+                                     const TargetRef& target) {
+  PooledConn* picked = pool_.pick_private(store, target);
+  if (picked == nullptr) return nullptr;
+  ServerConn& conn = static_cast<ServerConn&>(*picked);
+  RW_CHECK(conn.user_ == nullptr);
+  context_.timers.cancel(conn.timer_);
+  conn.user_ = &user;
+  stats_.requests.add();
+  return &conn;
+}
+
+ServerSlot::Taken ServerSlot::open_single(ServerUser& user) {
+  const ConnKey single{.bytes = {}, .hash = 0, .single_use = true};
+  return open(&user, &single);
+}
+
+ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key) {
+  if (shares_.connections != nullptr && !shares_.connections->try_acquire()) {
+    stats_.full.add();
+    // An idle one with another key holds a place that this request could use once it is closed.
+    if (user != nullptr && pool_.idle() > 0) {
+      pool_.close(*pool_.oldest_idle(), CloseReason::kMakeRoom);
+    }
+    return {.error = EAGAIN};
+  }
   stats_.connects.add();
   ServerConn* conn = context_.conns.take(context_, *this);
-  if (conn == nullptr) {
-    stats_.connect_errors.add();
-    return {.error = ENOBUFS};
-  }
-  const int error = conn->stream_.connect(spec_.address);
+  int error = conn == nullptr ? ENOBUFS : conn->stream_.connect(spec_.address);
   if (error != 0) {
-    context_.conns.give_back(conn);
+    if (conn != nullptr) context_.conns.give_back(conn);
+    if (shares_.connections != nullptr) shares_.connections->release();
     stats_.connect_errors.add();
     return {.error = error};
   }
-  ++live_;
-  move(*conn, Place::kConnecting);
-  conn->user_ = &user;
-  conn->requests_ = 1;
-  stats_.requests.add();
+  pool_.begin(*conn, key, context_.now_ms());
+  conn->user_ = user;
+  if (user != nullptr) stats_.requests.add();
   if (spec_.connect_timeout_ms != 0) {
     context_.timers.set(conn->timer_, context_.now_ms() + spec_.connect_timeout_ms);
   }
   return {.conn = conn};
 }
 
-void ServerSlot::give_back(ServerConn& conn) {
-  RW_CHECK(conn.place_ == Place::kBusy);
-  RW_CHECK(conn.queued() == 0);
-  const bool keep = spec_.reuse && !retired_ && idle_count_ < spec_.idle_max &&
-                    conn.requests_ < spec_.requests_max && conn.stream_.open();
-  if (!keep) return close(conn, false);
+void ServerSlot::opened_ahead(ServerConn& conn) {
+  after_finish(conn, pool_.connected_idle(conn, context_.now_ms()));
+}
+
+void ServerSlot::give_back(ServerConn& conn, const FinishNotes& notes) {
+  RW_CHECK(conn.queued() == 0 || !notes.clean);
+  FinishNotes seen = notes;
+  seen.clean = seen.clean && conn.stream_.open();
   conn.user_ = nullptr;
-  move(conn, Place::kIdle);
+  after_finish(conn, pool_.finish(conn, seen, context_.now_ms()));
+}
+
+void ServerSlot::after_finish(ServerConn& conn, ServerPool::Verdict verdict) {
+  if (verdict != ServerPool::Verdict::kParked && verdict != ServerPool::Verdict::kKeptPrivate) {
+    return;
+  }
   conn.stream_.set_receiving(true);  // So that its end is noticed while it is idle.
-  if (spec_.idle_timeout_ms == 0) return context_.timers.cancel(conn.timer_);
-  context_.timers.set(conn.timer_, context_.now_ms() + spec_.idle_timeout_ms);
+  const int64_t life = pool_.idle_life_ms(conn);
+  if (life == 0) {
+    context_.timers.cancel(conn.timer_);
+  } else {
+    context_.timers.set(conn.timer_, context_.now_ms() + life);
+  }
+  arm_purge();
+  if (shares_.connections == nullptr) return;
+  // Another shard may need the place more than this one an idle connection.
+  if (verdict == ServerPool::Verdict::kParked && shares_.connections->should_free()) {
+    conn.asked_ = true;
+    return pool_.close(conn, CloseReason::kMakeRoom);
+  }
+  if (events_ != nullptr) events_->on_room();
 }
 
-void ServerSlot::discard(ServerConn& conn) {
-  close(conn, false);
+void ServerSlot::free_asked() {
+  while (pool_.idle() > 0 && shares_.connections->should_free()) {
+    ServerConn& conn = static_cast<ServerConn&>(*pool_.oldest_idle());
+    conn.asked_ = true;
+    pool_.close(conn, CloseReason::kMakeRoom);
+  }
 }
 
-void ServerSlot::discard_with_reset(ServerConn& conn) {
-  close(conn, true);
-}
-
-void ServerSlot::close(ServerConn& conn, bool with_reset) {
-  move(conn, Place::kClosing);
+void ServerSlot::discard(ServerConn& conn, CloseReason reason) {
   conn.user_ = nullptr;
-  context_.timers.cancel(conn.timer_);
-  with_reset ? conn.stream_.abort() : conn.stream_.close();
+  pool_.close(conn, reason);
+}
+
+void ServerSlot::discard_with_reset(ServerConn& conn, CloseReason reason) {
+  conn.reset_ = true;
+  discard(conn, reason);
+}
+
+void ServerSlot::discard_stale(ServerConn& conn) {
+  stats_.stale.add();
+  pool_.suspect(conn);
+  discard(conn, CloseReason::kStale);
 }
 
 void ServerSlot::reclaim(ServerConn& conn) {
-  RW_CHECK(conn.place_ == Place::kClosing);
-  RW_CHECK(live_ > 0);
-  --live_;
+  const bool asked = conn.asked_;
+  pool_.closed(conn);
   context_.conns.give_back(&conn);
+  if (shares_.connections == nullptr) return;
+  asked ? shares_.connections->release_asked() : shares_.connections->release();
+  if (events_ != nullptr) events_->on_room();
 }
 
 void ServerSlot::update(const SlotSpec& spec) {
   RW_CHECK(spec.address == spec_.address);
   spec_ = spec;
-  while (idle_count_ > (spec_.reuse ? spec_.idle_max : 0)) {
-    stats_.idle_closed.add();
-    close(idle_.back(), false);
-  }
+  pool_.update(spec.pool);
+  keep_warm();
 }
 
-void ServerSlot::close_idle() {
-  while (!idle_.empty()) {
-    stats_.idle_closed.add();
-    close(idle_.back(), false);
-  }
-}
-
-void ServerSlot::retire() {
+void ServerSlot::retire(CloseReason reason) {
   retired_ = true;
-  close_idle();
+  context_.timers.cancel(purge_timer_);
+  pool_.retire(reason);
+}
+
+void ServerSlot::return_to_service() {
+  if (!retired_) return;
+  retired_ = false;
+  pool_.return_to_service();
+  keep_warm();
+}
+
+// Opens what is missing of the connections that are to be held ready.
+void ServerSlot::keep_warm() {
+  if (retired_ || spec_.warm == 0 || spec_.pool.mode == ReuseMode::kNever) return;
+  for (uint32_t have = pool_.idle() + pool_.count(Place::kConnecting) + pool_.count(Place::kBusy);
+       have < spec_.warm; ++have) {
+    if (open(nullptr, nullptr).conn == nullptr) break;
+  }
+  arm_purge();
+}
+
+void ServerSlot::arm_purge() {
+  if (purge_timer_.is_set() || retired_) return;
+  context_.timers.set(purge_timer_, context_.now_ms() + ServerPool::kPurgeMs);
+}
+
+void ServerSlot::on_timer(Timer& /*timer*/) {
+  pool_.purge(context_.now_ms());
+  keep_warm();
+  if (pool_.total() > 0 || spec_.warm > 0 || pool_.need() > 0) arm_purge();
 }
 
 }  // namespace ringway

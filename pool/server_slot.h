@@ -1,14 +1,15 @@
-// pool/server_slot.h - one server on one shard: its connections, and the decision to reuse one.
+// pool/server_slot.h - one server on one shard: makes its connections and hands them out.
 //
 // Affinity:  one shard. Ownership: owned by lb's upstream; lives until it is retired and its last
 //            connection is closed.
-// Bounds:    idle connections by SlotSpec::idle_max, all of them by the shard's slab.
+// Bounds:    the shares of the process's limits in SlotShares; the shard's slab.
 #pragma once
 
 #include <cstdint>
 
 #include "core/counters.h"
 #include "pool/server_conn.h"
+#include "pool/server_pool.h"
 
 namespace ringway {
 
@@ -16,10 +17,23 @@ namespace ringway {
 struct SlotSpec {
   ServerAddress address;
   int64_t connect_timeout_ms = 2'000;
-  int64_t idle_timeout_ms = 25'000;
-  uint64_t idle_max = 512;             // this shard's share
-  uint64_t requests_max = UINT64_MAX;  // per connection
-  bool reuse = true;
+  PoolLimits pool;
+  uint32_t warm = 0;  // connections to hold ready, this shard's share
+};
+
+// This shard's parts of the limits of the whole process.
+struct SlotShares {
+  BudgetShare* connections = nullptr;  // null: unlimited
+  BudgetShare* idle = nullptr;
+};
+
+// Told when a connection's place became free, so that who waits may try again.
+class SlotEvents {
+ public:
+  virtual void on_room() = 0;
+
+ protected:
+  ~SlotEvents() = default;
 };
 
 // Counted per server and shard; written by the shard, read by the metrics endpoint.
@@ -27,74 +41,87 @@ struct ServerStats {
   Counter requests;        // handed a connection for
   Counter connects;        // attempts to open one
   Counter connect_errors;  // refused, timed out, ...
-  Counter reused;          // requests that took an idle connection
-  Counter idle_closed;     // idle connections that ended, by either side
+  Counter stale;           // reused ones that were dead when they were used
+  Counter full;            // requests that found every connection of the limit in use
   Counter responses[6];    // by class, [0]: none came
   Counter bytes_sent;      // to the server
   Counter bytes_received;  // from it
-  Counter busy;            // gauge: in use
-  Counter idle;            // gauge
-  Counter connecting;      // gauge
   Counter sessions;        // gauge: in flight, what the balancer counts
+  PoolStats pool;
 };
 
-class ServerSlot {
+class ServerSlot final : public TimerOwner {
  public:
-  ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats);
+  ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats,
+             const SlotShares& shares = {}, SlotEvents* events = nullptr);
   ~ServerSlot();
   ServerSlot(const ServerSlot&) = delete;
   ServerSlot& operator=(const ServerSlot&) = delete;
 
-  // A connection for `user`: the idle one used last, if any (unless `fresh`), else a new one.
-  // `conn` null: none could be made, `error` is the errno. `connected` false: wait for
+  // A connection for `user`. `conn` null: none could be made, `error` is the errno, or EAGAIN when
+  // the limit of connections is reached (on_room() follows one day). `connected` false: wait for
   // on_server_connected().
   struct Taken {
     ServerConn* conn = nullptr;
     bool connected = false;
     int error = 0;
   };
-  [[nodiscard]] Taken take(ServerUser& user, bool fresh);
+  // `key` null: the connection does not depend on the request.
+  [[nodiscard]] Taken take(ServerUser& user, const ConnKey* key, const PickRules& rules);
+  // The session's own connection under `target`, or nullptr.
+  [[nodiscard]] ServerConn* take_private(ServerUser& user, SessionStore& store,
+                                         const TargetRef& target);
+  // A new connection that is closed after its one use.
+  [[nodiscard]] Taken open_single(ServerUser& user);
+  // `conn` belongs to this session from now on; see ServerPool::make_private().
+  void reserve(ServerConn& conn, SessionStore& store, const TargetRef& target) {
+    if (!pool_.make_private(conn, store, target)) stats_.pool.unkept.add();
+  }
 
-  // The user is done with `conn`, which is clean: both messages ended, nothing queued, and it is to
-  // be kept. Parks it as idle, or closes it by the limits.
-  void give_back(ServerConn& conn);
+  // The user is done with `conn`; `notes` say in which state. Nothing of it waits to be sent.
+  void give_back(ServerConn& conn, const FinishNotes& notes);
   // The user is done with `conn`, which must not be used again. Also while connecting.
-  void discard(ServerConn& conn);
+  void discard(ServerConn& conn, CloseReason reason = CloseReason::kError);
   // The same with a reset, so that the server sees that the stream was cut.
-  void discard_with_reset(ServerConn& conn);
+  void discard_with_reset(ServerConn& conn, CloseReason reason = CloseReason::kError);
+  // `conn`, reused, was dead: closes it and the idle ones that are at least as old.
+  void discard_stale(ServerConn& conn);
 
-  // New limits after a reload; the address stays. Excess idle connections are closed.
+  // New limits after a reload; the address stays.
   void update(const SlotSpec& spec);
   // No further connections: idle ones close now, the others when they are given back.
-  void retire();
+  void retire(CloseReason reason);
+  void return_to_service();
   // Closes the idle connections, e.g. since the server was found down.
-  void close_idle();
+  void close_idle(CloseReason reason) { pool_.close_idle(reason); }
+  // Other shards want places under the limit of connections: closes idle ones while that helps.
+  void free_asked();
 
-  [[nodiscard]] bool empty() const { return live_ == 0; }
-  [[nodiscard]] size_t idle() const { return idle_count_; }
+  [[nodiscard]] bool empty() const { return pool_.total() == 0; }
+  [[nodiscard]] ServerPool& pool() { return pool_; }
+  [[nodiscard]] const ServerPool& pool() const { return pool_; }
   [[nodiscard]] const SlotSpec& spec() const { return spec_; }
   [[nodiscard]] ServerStats& stats() { return stats_; }
+
+  void on_timer(Timer& timer) override;
 
  private:
   friend class ServerConn;
 
-  using IdleList = boost::intrusive::list<
-      ServerConn, boost::intrusive::member_hook<ServerConn, ServerConn::Hook, &ServerConn::hook_>,
-      boost::intrusive::constant_time_size<false>>;
-
-  // The only writer of ServerConn::place_: unlinks, counts and links.
-  void move(ServerConn& conn, ServerConn::Place to);
-  Counter* gauge(ServerConn::Place place);
-  void close(ServerConn& conn, bool with_reset);
+  Taken open(ServerUser* user, const ConnKey* key);
+  void opened_ahead(ServerConn& conn);
+  void after_finish(ServerConn& conn, ServerPool::Verdict verdict);
   void reclaim(ServerConn& conn);
-  Taken open(ServerUser& user);
+  void keep_warm();
+  void arm_purge();
 
   PoolContext& context_;
   SlotSpec spec_;
   ServerStats& stats_;
-  IdleList idle_;  // front: used last
-  size_t idle_count_ = 0;
-  size_t live_ = 0;  // all connections, closing ones included
+  SlotShares shares_;
+  SlotEvents* events_;
+  ServerPool pool_;
+  Timer purge_timer_;
   bool retired_ = false;
 };
 

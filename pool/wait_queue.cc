@@ -9,10 +9,10 @@ Waiter::~Waiter() {
   if (queue_ != nullptr) queue_->remove(*this);
 }
 
-void Waiter::on_timer(Timer&) {
-  RW_CHECK(queue_ != nullptr);
-  queue_->remove(*this);
-  on_queue_timeout();  // the last act: it may destroy us
+void Waiter::Alarm::on_timer(Timer& /*timer*/) {
+  RW_CHECK(waiter_.queue_ != nullptr);
+  waiter_.queue_->remove(waiter_);
+  waiter_.on_queue_timeout();  // The last act: it may destroy us.
 }
 
 WaitQueue::~WaitQueue() {

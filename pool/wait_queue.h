@@ -20,10 +20,9 @@ class WaitQueue;
 
 // Someone in the queue. At most in one queue at a time.
 class Waiter : public boost::intrusive::list_base_hook<
-                   boost::intrusive::link_mode<boost::intrusive::safe_link>>,
-               private TimerOwner {
+                   boost::intrusive::link_mode<boost::intrusive::safe_link>> {
  public:
-  Waiter() : timer_(*this) {}
+  Waiter() : alarm_(*this), timer_(alarm_) {}
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;
 
@@ -44,11 +43,20 @@ class Waiter : public boost::intrusive::list_base_hook<
  private:
   friend class WaitQueue;
 
-  void on_timer(Timer& timer) override;
+  // Not the waiter itself: it may have a timer of its own.
+  class Alarm final : public TimerOwner {
+   public:
+    explicit Alarm(Waiter& waiter) : waiter_(waiter) {}
+    void on_timer(Timer& timer) override;
+
+   private:
+    Waiter& waiter_;
+  };
 
   WaitQueue* queue_ = nullptr;
   int64_t deadline_ms_ = 0;
   uint64_t ticket_ = 0;  // counts pushes; ascending from the front
+  Alarm alarm_;
   Timer timer_;
 };
 

@@ -50,6 +50,17 @@ struct Totals {
   uint64_t idle = 0;
 };
 
+uint64_t reused_of(const PoolStats& pool) {
+  uint64_t sum = 0;
+  for (const Counter& how : pool.handed) sum += how.get();
+  return sum - pool.handed[static_cast<size_t>(How::kFresh)].get();
+}
+
+uint64_t idle_of(const PoolStats& pool) {
+  return pool.places[static_cast<size_t>(Place::kIdleSafe)].get() +
+         pool.places[static_cast<size_t>(Place::kIdleUnproven)].get();
+}
+
 Totals sum(Control& control) {
   Totals totals;
   const Snapshot& snapshot = control.snapshot();
@@ -61,8 +72,8 @@ Totals sum(Control& control) {
     for (const auto& servers : snapshot.servers) {
       for (const auto& server : servers) {
         totals.to_servers += server->shard.at(shard).requests.get();
-        totals.reused += server->shard.at(shard).reused.get();
-        totals.idle += server->shard.at(shard).idle.get();
+        totals.reused += reused_of(server->shard.at(shard).pool);
+        totals.idle += idle_of(server->shard.at(shard).pool);
       }
     }
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/address.h"
+#include "pool/places.h"
 #include "proto/http1_head.h"
 #include "proto/http1_write.h"
 
@@ -37,6 +38,7 @@ struct Timeouts {
   int64_t server_idle = 60'000;
   int64_t tunnel_idle = 3'600'000;
   int64_t half_closed = 10'000;
+  int64_t queue = 5'000;
 };
 
 enum class Protocol : uint8_t { kHttp, kTcp };
@@ -128,13 +130,29 @@ struct Server {
   std::string address_text;
   uint32_t weight = 100;  // 0..1000; 0 takes no new work
   bool backup = false;
+  uint64_t max_requests = kUnlimited;  // in flight, whole process
 };
 
+enum class Share : uint8_t { kShard, kBorrow };
+
+// Parts of a request that connections are kept apart by, beyond what is baked into them anyway.
+enum class PoolKey : uint8_t { kRequestHost, kClientIp };
+
 struct Pool {
-  bool reuse = true;                   // "never" or "safe"
+  ReuseMode reuse = ReuseMode::kSafe;
+  Share share = Share::kBorrow;
   uint64_t max_idle_per_server = 512;  // whole process
+  uint32_t min_idle_per_shard = 1;
   int64_t idle_timeout = 25'000;
+  int64_t max_age = kOff;
   uint64_t max_requests_per_connection = kUnlimited;
+  uint64_t max_connections_per_server = kUnlimited;  // whole process
+  uint32_t warm = 0;                                 // whole process
+  std::vector<PoolKey> key;
+};
+
+struct Queue {
+  uint64_t max = 1'024;  // requests that wait for a server, per shard and upstream
 };
 
 enum class HealthType : uint8_t { kOff, kTcp, kHttp };
@@ -173,6 +191,7 @@ struct Upstream {
   Balance balance;
   std::vector<Server> servers;
   Pool pool;
+  Queue queue;
   Health health;
   Retry retry;
   Timeouts timeouts;

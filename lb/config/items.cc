@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <string>
+#include <utility>
 
 #include "lb/config/store.h"
 #include "lb/config/suggest.h"
@@ -368,6 +369,19 @@ void health_host(Reader& reader, const Key& /*key*/, const Node& node, void* obj
     return;
   }
   member<&Health::host>(object) = host;
+}
+
+void pool_key(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  constexpr std::pair<std::string_view, PoolKey> kParts[] = {
+      {"request.host", PoolKey::kRequestHost}, {"client.ip", PoolKey::kClientIp}};
+  std::vector<PoolKey>& parts = member<&Pool::key>(object);
+  for (const auto& [name, part] : kParts) {
+    if (node.text != name) continue;
+    if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
+    return;
+  }
+  reader.report.error("E0304", node.span, quoted(node.text) + " is no part of a connection's key",
+                      "\"request.host\" or \"client.ip\"");
 }
 
 void expect_status(Reader& reader, const Key& /*key*/, const Node& node, void* object) {

@@ -274,7 +274,8 @@ constexpr Key kEditKeys[] = {
      .doc = "Fields to leave out. This comes first, then `set`, then `add`.",
      .example = "[\"x-debug\"]"},
 };
-constexpr Key kRouteTimeoutKeys[] = {kResponseHeaders, kServerIdle, kTunnelIdle, kHalfClosed};
+constexpr Key kRouteTimeoutKeys[] = {kResponseHeaders, kServerIdle, kTunnelIdle, kHalfClosed,
+                                     kQueue};
 
 constexpr std::string_view kLaterRoute[] = {"when",      "filters",       "split",  "mirror",
                                             "otherwise", "retry",         "server", "priority",

@@ -50,8 +50,12 @@ inline constexpr Key kHalfClosed = timeout_key(
     "half_closed", store<&Timeouts::half_closed>, "10s", "\"7s\"",
     "How long a TCP session or an upgraded connection goes on after one side has ended its half.");
 
-inline constexpr std::string_view kLaterTimeouts[] = {"proxy_header", "tls_handshake", "queue",
-                                                      "total"};
+inline constexpr Key kQueue = timeout_key(
+    "queue", store<&Timeouts::queue>, "5s", "\"7s\"",
+    "How long a request or TCP session waits while every server has as much as it may. Then 503 is "
+    "answered.");
+
+inline constexpr std::string_view kLaterTimeouts[] = {"proxy_header", "tls_handshake", "total"};
 
 constexpr Key interval_key(const char* name, void (*number)(void*, uint64_t), const char* initial,
                            const char* doc) {

@@ -53,7 +53,7 @@ constexpr Key kBalanceKeys[] = {
      .doc = "`hash` only: what is hashed.",
      .example = "\"client.ip\""},
 };
-constexpr std::string_view kLaterServer[] = {"max_requests", "source", "state"};
+constexpr std::string_view kLaterServer[] = {"source", "state"};
 constexpr Key kServerKeys[] = {
     {.name = "name",
      .kind = Kind::kText,
@@ -81,27 +81,57 @@ constexpr Key kServerKeys[] = {
      .initial = "false",
      .doc = "Used only while no other server is up.",
      .example = "true"},
+    {.name = "max_requests",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 1'000'000'000,
+     .word = "off",
+     .word_value = kUnlimited,
+     .number = store<&Server::max_requests>,
+     .initial = "off",
+     .doc =
+         "Requests or TCP sessions that may be in flight to it, over all shards, exactly. Further "
+         "ones go to other servers, and wait when all are full.",
+     .example = "200"},
 };
-constexpr Choice kReuses[] = {{"safe", 1}, {"never", 0}};
-constexpr std::string_view kLaterReuses[] = {"aggressive", "always"};
-constexpr std::string_view kLaterPool[] = {"share",
-                                           "min_idle_per_shard",
-                                           "max_age",
-                                           "max_streams_per_connection",
-                                           "max_connections_per_server",
-                                           "warm",
-                                           "key"};
+constexpr Choice kReuses[] = {
+    {"never", static_cast<uint64_t>(ReuseMode::kNever)},
+    {"safe", static_cast<uint64_t>(ReuseMode::kSafe)},
+    {"aggressive", static_cast<uint64_t>(ReuseMode::kAggressive)},
+    {"always", static_cast<uint64_t>(ReuseMode::kAlways)},
+    {"auto", static_cast<uint64_t>(ReuseMode::kAuto)},
+};
+constexpr Choice kShares[] = {
+    {"shard", static_cast<uint64_t>(Share::kShard)},
+    {"borrow", static_cast<uint64_t>(Share::kBorrow)},
+};
+constexpr std::string_view kLaterShares[] = {"node"};
+constexpr std::string_view kLaterPool[] = {"max_streams_per_connection"};
 constexpr Key kPoolKeys[] = {
     {.name = "reuse",
      .kind = Kind::kEnum,
      .choices = kReuses,
-     .later = kLaterReuses,
      .number = store<&Pool::reuse>,
      .initial = "safe",
-     .doc = "Whether a connection serves more than one request. `\"safe\"`: a request that meets a "
-            "connection that the server was just closing is repeated on a fresh one where that is "
-            "allowed (RFC 9110 9.2.2).",
-     .example = "\"never\""},
+     .doc =
+         "Which requests may use a connection that another client used before. The first request "
+         "of "
+         "a client cannot be repeated by that client when the server was just closing the "
+         "connection, so: `\"safe\"`: later requests only; `\"aggressive\"`: first ones too, on "
+         "connections that have served more than one request; `\"always\"`: all; `\"auto\"`: "
+         "first ones too if they are idempotent and have no body, so that Ringway can repeat them; "
+         "`\"never\"`: each client has connections of its own, which are closed when it leaves.",
+     .example = "\"auto\""},
+    {.name = "share",
+     .kind = Kind::kEnum,
+     .choices = kShares,
+     .later = kLaterShares,
+     .number = store<&Pool::share>,
+     .initial = "borrow",
+     .doc = "`\"borrow\"`: a shard without an idle connection asks another one for its, while it "
+            "connects, if the server has little traffic; `\"shard\"`: connections stay where they "
+            "were made.",
+     .example = "\"shard\""},
     {.name = "max_idle_per_server",
      .kind = Kind::kInteger,
      .min = 1,
@@ -110,8 +140,17 @@ constexpr Key kPoolKeys[] = {
      .word_value = kUnlimited,
      .number = store<&Pool::max_idle_per_server>,
      .initial = "512",
-     .doc = "Idle connections that are kept, over all shards.",
+     .doc = "Idle connections that are kept, over all shards, exactly.",
      .example = "64"},
+    {.name = "min_idle_per_shard",
+     .kind = Kind::kInteger,
+     .min = 0,
+     .max = 10'000,
+     .number = store<&Pool::min_idle_per_shard>,
+     .initial = "1",
+     .doc =
+         "Idle connections that a shard keeps within `idle_timeout` even if its load needs fewer.",
+     .example = "4"},
     {.name = "idle_timeout",
      .kind = Kind::kDuration,
      .min = 1,
@@ -119,8 +158,19 @@ constexpr Key kPoolKeys[] = {
      .word = "off",
      .number = store<&Pool::idle_timeout>,
      .initial = "25s",
-     .doc = "How long an idle connection is kept. Stay below the server's own limit.",
+     .doc =
+         "How long an idle connection is kept. Stay below the server's own limit; what the server "
+         "says in Keep-Alive, or shows by closing, shortens it.",
      .example = "\"7s\""},
+    {.name = "max_age",
+     .kind = Kind::kDuration,
+     .min = 1,
+     .max = 30 * kDay,
+     .word = "off",
+     .number = store<&Pool::max_age>,
+     .initial = "off",
+     .doc = "The age at which a connection is not kept any longer, up to a tenth less.",
+     .example = "\"10m\""},
     {.name = "max_requests_per_connection",
      .kind = Kind::kInteger,
      .min = 1,
@@ -131,6 +181,47 @@ constexpr Key kPoolKeys[] = {
      .initial = "off",
      .doc = "Requests after which a connection is closed.",
      .example = "1000"},
+    {.name = "max_connections_per_server",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 1'000'000'000,
+     .word = "off",
+     .word_value = kUnlimited,
+     .number = store<&Pool::max_connections_per_server>,
+     .initial = "off",
+     .doc =
+         "Connections to one server, connecting and idle ones included, over all shards, exactly.",
+     .example = "200"},
+    {.name = "warm",
+     .kind = Kind::kInteger,
+     .min = 0,
+     .max = 100'000,
+     .number = store<&Pool::warm>,
+     .initial = "0",
+     .doc = "Connections per server that are opened before there is traffic, and held, over all "
+            "shards.",
+     .example = "8"},
+    {.name = "key",
+     .kind = Kind::kTexts,
+     .max = 2,
+     .text = item::pool_key,
+     .clear = clear<&Pool::key>,
+     .doc = "What else keeps connections apart: `\"request.host\"`, `\"client.ip\"`.",
+     .example = "[\"request.host\"]"},
+};
+constexpr std::string_view kLaterQueue[] = {"max_per_server", "order", "priority", "ramp"};
+constexpr Key kQueueKeys[] = {
+    {.name = "max",
+     .kind = Kind::kInteger,
+     .min = 0,
+     .max = 1'000'000,
+     .number = store<&Queue::max>,
+     .initial = "1024",
+     .doc =
+         "Requests or TCP sessions per shard that may wait, first come, first served, while every "
+         "server has as much as `max_requests` or `max_connections_per_server` allow. Further ones "
+         "are answered with 503.",
+     .example = "100"},
 };
 constexpr Choice kHealthTypes[] = {
     {"off", static_cast<uint64_t>(HealthType::kOff)},
@@ -216,11 +307,11 @@ constexpr Key kRetryKeys[] = {
             "not connect.",
      .example = "5"},
 };
-constexpr Key kUpstreamTimeoutKeys[] = {kConnect, kResponseHeaders, kServerIdle, kTunnelIdle,
-                                        kHalfClosed};
+constexpr Key kUpstreamTimeoutKeys[] = {kConnect,    kResponseHeaders, kServerIdle,
+                                        kTunnelIdle, kHalfClosed,      kQueue};
 constexpr std::string_view kLaterUpstream[] = {
-    "http_versions",       "sticky",         "tls",     "discover",
-    "send_proxy_protocol", "on_server_down", "outlier", "queue"};
+    "http_versions",       "sticky",         "tls",    "discover",
+    "send_proxy_protocol", "on_server_down", "outlier"};
 constexpr Key kUpstreamKeys[] = {
     {.name = "extends",
      .kind = Kind::kText,
@@ -252,6 +343,11 @@ constexpr Key kUpstreamKeys[] = {
      .section = &kPoolSection,
      .into = into<&Upstream::pool>,
      .doc = "Connections that are kept."},
+    {.name = "queue",
+     .kind = Kind::kTable,
+     .section = &kQueueSection,
+     .into = into<&Upstream::queue>,
+     .doc = "What waits for a server."},
     {.name = "health",
      .kind = Kind::kTable,
      .section = &kHealthSection,
@@ -287,6 +383,10 @@ const Section kPoolSection{.path = "upstreams.NAME.pool",
                            .doc = "Connections to servers that are kept. HTTP only.",
                            .keys = kPoolKeys,
                            .later = kLaterPool};
+const Section kQueueSection{.path = "upstreams.NAME.queue",
+                            .doc = "What waits while every server is full.",
+                            .keys = kQueueKeys,
+                            .later = kLaterQueue};
 const Section kHealthSection{.path = "upstreams.NAME.health",
                              .doc =
                                  "Active checks, made once per process, over "

@@ -21,6 +21,7 @@ extern const Section kUpstreamSection;
 extern const Section kBalanceSection;
 extern const Section kServerSection;
 extern const Section kPoolSection;
+extern const Section kQueueSection;
 extern const Section kHealthSection;
 extern const Section kExpectSection;
 extern const Section kRetrySection;

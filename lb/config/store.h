@@ -64,6 +64,7 @@ Text respond_content_type;
 Text strip_prefix;
 Text server_name;
 Text server_address;
+Text pool_key;
 Text health_method;
 Text health_path;
 Text health_host;

@@ -32,6 +32,7 @@ AccessRecord example() {
   record.bytes_sent = 4567;
   record.total_us = 1500;
   record.connect_us = 210;
+  record.queue_us = 15;
   record.first_byte_us = 900;
   record.attempts = 1;
   record.method = "GET";
@@ -76,6 +77,7 @@ TEST_CASE("AccessLog: JSON -> every field once, as numbers and text") {
                      {"bytes_sent", 4567},
                      {"total_us", 1500},
                      {"connect_us", 210},
+                     {"queue_us", 15},
                      {"first_byte_us", 900},
                      {"attempts", 1},
                      {"reused", false},

@@ -11,7 +11,7 @@ namespace ringway::config {
 inline void dump(std::ostream& out, const Timeouts& t) {
   out << " timeouts " << t.request_headers << ' ' << t.request_body << ' ' << t.client_idle << ' '
       << t.keep_alive << ' ' << t.connect << ' ' << t.response_headers << ' ' << t.server_idle
-      << ' ' << t.tunnel_idle << ' ' << t.half_closed << '\n';
+      << ' ' << t.tunnel_idle << ' ' << t.half_closed << ' ' << t.queue << '\n';
 }
 
 inline void dump(std::ostream& out, const std::vector<std::string>& list) {
@@ -75,10 +75,14 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
-        << s.weight << ' ' << s.backup << '\n';
+        << s.weight << ' ' << s.backup << ' ' << s.max_requests << '\n';
   }
-  out << " pool " << u.pool.reuse << ' ' << u.pool.max_idle_per_server << ' ' << u.pool.idle_timeout
-      << ' ' << u.pool.max_requests_per_connection << '\n';
+  out << " pool " << int(u.pool.reuse) << ' ' << int(u.pool.share) << ' '
+      << u.pool.max_idle_per_server << ' ' << u.pool.min_idle_per_shard << ' '
+      << u.pool.idle_timeout << ' ' << u.pool.max_age << ' ' << u.pool.max_requests_per_connection
+      << ' ' << u.pool.max_connections_per_server << ' ' << u.pool.warm << " key";
+  for (const PoolKey part : u.pool.key) out << ' ' << int(part);
+  out << " queue " << u.queue.max << '\n';
   dump(out, u.health);
   out << " retry " << u.retry.attempts << '\n';
   dump(out, u.timeouts);

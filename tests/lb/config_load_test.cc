@@ -137,7 +137,7 @@ TEST_CASE("load: extends -> key by key, lists as a whole, three deep") {
                                 "[[routes]]\nname = 'd'\nupstream = 'd'\nmatch.path = '/'\n");
   const Upstream& d = config->upstreams[3];
   CHECK(d.name == "d");
-  CHECK_FALSE(d.pool.reuse);
+  CHECK(d.pool.reuse == ReuseMode::kNever);
   CHECK(d.pool.idle_timeout == 8000);
   REQUIRE(d.servers.size() == 1);
   CHECK(d.servers[0].address_text == "127.0.0.1:82");

@@ -173,11 +173,12 @@ SimShard::SimShard(SimNet& net, const WorkerOptions& options)
 void SimShard::turn() {
   io.run_once(0);
   const int64_t next_ms = worker.after_turn();
+  worker.check_pools();
   deadline_us_ = next_ms < 0 ? kNever : net_.now_us() + std::max<int64_t>(next_ms, 1) * 1000;
 }
 
 void SimShard::post(uint32_t listener, int fd, const PeerAddress& peer) {
-  inbox_.push_back({listener, fd, peer});
+  inbox_.push_back({.listener = listener, .fd = fd, .peer = peer, .mail = {}});
   io.wake();
 }
 
@@ -185,8 +186,17 @@ void SimShard::on_wake() {
   while (!inbox_.empty()) {
     const Handed handed = inbox_.front();
     inbox_.pop_front();
-    worker.adopt(handed.listener, handed.fd, handed.peer);
+    if (handed.fd < 0) {
+      worker.take_mail(handed.mail);
+    } else {
+      worker.adopt(handed.listener, handed.fd, handed.peer);
+    }
   }
+}
+
+void SimShard::tell(const BudgetMail& mail) {
+  inbox_.push_back({.peer = {}, .mail = mail});
+  io.wake();
 }
 
 HttpWorld::HttpWorld(uint64_t seed, bool faults)
@@ -229,8 +239,17 @@ std::string HttpWorld::configuration(uint64_t generation) {
     if (generation > 0 && (generation + i) % 3 == 0) continue;
     servers += "{ name = \"s" + std::to_string(i) + "\", address = \"" +
                origins_[i]->address().text() +
-               "\", weight = " + std::to_string(100 + generation * 10 * i) + " }, ";
+               "\", weight = " + std::to_string(100 + generation * 10 * i) +
+               ", max_requests = " + limit() + " }, ";
   }
+  const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
+  const std::string pool = "reuse = \"" + std::string(modes[prng_.below(5)]) +
+                           "\"\nmax_connections_per_server = " + limit() +
+                           "\nmax_idle_per_server = " + limit() +
+                           "\nwarm = " + std::to_string(prng_.below(3)) +
+                           (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
+                           (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
+                           (prng_.below(2) == 0 ? "\nkey = [\"client.ip\"]\n" : "\n");
   return "version = 1\n[defaults.timeouts]\nrequest_headers = \"2s\"\nrequest_body = \"2s\"\n"
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
          "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
@@ -241,9 +260,19 @@ std::string HttpWorld::configuration(uint64_t generation) {
          "[upstreams.app]\nservers = [" +
          servers +
          "]\n"
-         "[upstreams.app.pool]\nidle_timeout = \"2s\"\n"
-         "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" +
-         servers + "]\n";
+         "[upstreams.app.timeouts]\nqueue = \"off\"\n"
+         "[upstreams.app.pool]\nidle_timeout = \"2s\"\n" +
+         pool + "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" + servers +
+         "]\ntimeouts = { queue = \"off\" }\n";
+}
+
+// A small limit, a large one or none.
+std::string HttpWorld::limit() {
+  switch (prng_.below(4)) {
+    case 0: return "\"off\"";
+    case 1: return "100";
+    default: return std::to_string(1 + prng_.below(4));
+  }
 }
 
 void HttpWorld::apply(bool first) {
@@ -253,6 +282,7 @@ void HttpWorld::apply(bool first) {
   snapshot_ = Snapshot::build(std::move(loaded.config), snapshot_.get(),
                               static_cast<uint32_t>(shards_.size()));
   all_snapshots_.push_back(snapshot_);
+  if (!first) snapshot_->set_limits(*this);
   for (auto& shard : shards_) {
     const ListenFd fds[] = {
         {.id = 1, .listener = 0, .fd = first ? net.make_listener(front_) : -1},
@@ -273,6 +303,21 @@ void HttpWorld::on_sim_timer(uint32_t tag) {
 bool HttpWorld::hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) {
   shards_[to]->post(listener_id, fd, peer);
   return true;
+}
+
+// Mailboxes are full now and then.
+bool HttpWorld::tell(uint32_t to, const BudgetMail& mail) {
+  if (prng_.below(8) == 0) return false;
+  shards_[to]->tell(mail);
+  return true;
+}
+
+void HttpWorld::ask_return(Budget& budget, uint32_t shard) {
+  shards_[shard]->tell({.kind = BudgetMail::Kind::kAskReturn, .budget = &budget});
+}
+
+void HttpWorld::notify(Budget& budget, uint32_t shard) {
+  shards_[shard]->tell({.kind = BudgetMail::Kind::kNotify, .budget = &budget});
 }
 
 void HttpWorld::add_client(uint64_t number) {
@@ -422,7 +467,9 @@ std::string HttpWorld::check_gauges() const {
       for (const auto& servers : snapshot->servers) {
         for (const auto& server : servers) {
           ServerStats& stats = server->shard.at(shard);
-          if (stats.busy.get() + stats.connecting.get() + stats.idle.get() != 0) {
+          uint64_t left = 0;
+          for (const Counter& place : stats.pool.places) left += place.get();
+          if (left != 0) {
             return "server gauge: connections";
           }
           if (stats.sessions.get() != 0) return "server gauge: sessions";

@@ -72,22 +72,24 @@ class SimShard final : public SimLoop, public WakeOwner {
   [[nodiscard]] int64_t deadline_us() const override { return deadline_us_; }
   void on_wake() override;
   void post(uint32_t listener, int fd, const PeerAddress& peer);
+  void tell(const BudgetMail& mail);
 
   SimIo io;
   Worker worker;
 
  private:
   struct Handed {
-    uint32_t listener;
-    int fd;
+    uint32_t listener = 0;
+    int fd = -1;  // -1: mail
     PeerAddress peer;
+    BudgetMail mail;
   };
   SimNet& net_;
   int64_t deadline_us_ = 0;
   std::deque<Handed> inbox_;
 };
 
-class HttpWorld final : public Peers, public SimTimerOwner {
+class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
  public:
   HttpWorld(uint64_t seed, bool faults);
   ~HttpWorld();
@@ -99,6 +101,9 @@ class HttpWorld final : public Peers, public SimTimerOwner {
   [[nodiscard]] std::string check();
 
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
+  bool tell(uint32_t to, const BudgetMail& mail) override;
+  void ask_return(Budget& budget, uint32_t shard) override;
+  void notify(Budget& budget, uint32_t shard) override;
   void on_sim_timer(uint32_t tag) override;
 
   SimNet net;
@@ -115,6 +120,7 @@ class HttpWorld final : public Peers, public SimTimerOwner {
   void add_client(uint64_t number);
   void apply(bool first);
   [[nodiscard]] std::string configuration(uint64_t generation);
+  [[nodiscard]] std::string limit();
   [[nodiscard]] bool clients_done() const;
   [[nodiscard]] std::string check_client(const Client& client);
   [[nodiscard]] std::string check_gauges() const;

@@ -1,0 +1,198 @@
+// lb/exchange_server.cc - an exchange's way to a server: choosing, waiting, connecting, trying
+// again.
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/check.h"
+#include "core/base/hash.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using http1::BodyKind;
+
+Exchange::Step Exchange::do_pick_server() {
+  RW_CHECK(upstream_ != nullptr);
+  RW_CHECK(server_ == nullptr && conn_ == nullptr);
+  // Who waits already goes first.
+  if (!in_turn_ && upstream_->anyone_waits()) return wait_in_queue();
+  if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
+  tried_epoch_ = upstream_->epoch();
+  uint64_t hash = 0;
+  if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
+    const auto ip = client_.peer().ip_bytes();
+    hash = hash_bytes(std::as_bytes(ip), HashKey{});
+  }
+  ShardUpstream::Picked picked = pick_bound_server();
+  if (picked.server == nullptr)
+    picked = upstream_->pick(hash, std::span(tried_).first(tried_count_));
+  // All have failed once: with attempts left, a server may have come back.
+  if (picked.server == nullptr && !picked.full && tried_count_ > 0) {
+    picked = upstream_->pick(hash, {});
+  }
+  if (picked.server == nullptr && picked.full) return wait_in_queue();
+  if (picked.server == nullptr) {
+    upstream_->stats().no_server.add();
+    return answer(503, EndedBy::kProxy, "no server is available");
+  }
+  server_ = picked.server;
+  if (attempts_ > 0) upstream_->stats().retries.add();
+  ++attempts_;
+  state_ = State::kTakeConn;
+  return Step::kNext;
+}
+
+// A client that has logged in over a connection goes where that connection goes.
+ShardUpstream::Picked Exchange::pick_bound_server() {
+  const SessionStore& own = client_.private_conns();
+  if (own.empty() || stale_picks_ > 0) return {};
+  const ServerPool* pool = own.idle_pool({.kind = TargetRef::Kind::kUpstream, .object = upstream_});
+  return pool == nullptr ? ShardUpstream::Picked{} : upstream_->pick_bound(*pool);
+}
+
+Exchange::Step Exchange::wait_in_queue() {
+  state_ = State::kQueued;
+  if (in_turn_) return Step::kWait;  // Still in the queue, in front.
+  if (!upstream_->enqueue(*this)) {
+    upstream_->stats().queue_full.add();
+    return answer(503, EndedBy::kProxy, "every server is full, and so is the queue");
+  }
+  queued_us_ = worker_.now_us();
+  return Step::kWait;
+}
+
+void Exchange::on_turn() {
+  RW_CHECK(state_ == State::kQueued && !in_turn_);
+  in_turn_ = true;
+  state_ = State::kPickServer;
+  run();
+  in_turn_ = false;
+  if (state_ == State::kQueued) return upstream_->wait_on(*this);
+  queue_wait_us_ = worker_.now_us() - queued_us_;
+  if (server_ != nullptr) {
+    upstream_->stats().queue_wait.record(static_cast<uint64_t>(queue_wait_us_));
+  }
+  if (state_ == State::kSendHead) client_.resume_input();
+}
+
+void Exchange::on_queue_timeout() {
+  RW_CHECK(state_ == State::kQueued);
+  upstream_->stats().queue_timeouts.add();
+  answer(503, EndedBy::kProxy, "no server had room in time");
+}
+
+Exchange::Step Exchange::do_take_conn() {
+  RW_CHECK(server_ != nullptr);
+  RW_CHECK(conn_ == nullptr);
+  const ServerSlot::Taken taken = take_connection();
+  if (taken.conn == nullptr && taken.error == EAGAIN) {  // The limit of connections.
+    server_->wants_connection = true;
+    upstream_->release(*server_);
+    server_ = nullptr;
+    --attempts_;
+    return wait_in_queue();
+  }
+  if (taken.conn == nullptr) {
+    attempt_failed(strerrorname_np(taken.error), false);
+    return state_ == State::kPickServer ? Step::kNext : Step::kWait;
+  }
+  conn_ = taken.conn;
+  was_reused_ = taken.connected;
+  state_ = taken.connected ? State::kSendHead : State::kConnecting;
+  if (taken.connected) connection_ready();
+  return Step::kWait;
+}
+
+ServerSlot::Taken Exchange::take_connection() {
+  ServerSlot& slot = server_->slot;
+  SessionStore& own = client_.private_conns();
+  if (stale_picks_ < kStalePicksMax && !own.empty()) {
+    const TargetRef targets[] = {{.kind = TargetRef::Kind::kUpstream, .object = upstream_},
+                                 {.kind = TargetRef::Kind::kServer, .object = &slot.pool()}};
+    for (const TargetRef& target : targets) {
+      ServerConn* conn = slot.take_private(*this, own, target);
+      if (conn != nullptr) return {.conn = conn, .connected = true};
+    }
+  }
+  const http1::Head& head = request();
+  // After two dead ones the third try takes no chances.
+  const PickRules rules{
+      .first = client_.requests() <= 1,
+      .repeatable = http1::is_idempotent(head.method) && head.body == BodyKind::kNone,
+      .fresh = stale_picks_ >= kStalePicksMax};
+  const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
+  if (parts.empty()) return slot.take(*this, nullptr, rules);
+  const ConnKey key =
+      worker_.connection_key(slot.spec().address, parts, head.view(head.authority), client_.peer());
+  return slot.take(*this, &key, rules);
+}
+
+// It is up, and this request's. From here on it is known who may use it.
+void Exchange::connection_ready() {
+  connected_us_ = worker_.now_us();
+  const bool own = upstream_->config().pool.reuse == ReuseMode::kNever;
+  if (login_ || own) reserve_connection(login_);
+}
+
+// The connection becomes the client's own: because of a login that it carries, for the whole
+// upstream, or because nothing is shared here.
+void Exchange::reserve_connection(bool login) {
+  ServerSlot& slot = server_->slot;
+  const TargetRef target =
+      login ? TargetRef{.kind = TargetRef::Kind::kUpstream, .object = upstream_}
+            : TargetRef{.kind = TargetRef::Kind::kServer, .object = &slot.pool()};
+  slot.reserve(*conn_, client_.private_conns(), target);
+}
+
+// A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.
+void Exchange::attempt_failed(std::string_view cause, bool timed_out) {
+  RW_CHECK(server_ != nullptr);
+  if (tried_count_ < tried_.size()) tried_[tried_count_++] = server_->index;
+  conn_ = nullptr;
+  upstream_->release(*server_);
+  server_ = nullptr;
+  if (attempts_ <= upstream_->config().retry.attempts) {
+    state_ = State::kPickServer;
+    return;
+  }
+  if (timed_out) upstream_->stats().timeouts.add();
+  answer(503, EndedBy::kServer, cause);
+}
+
+void Exchange::on_server_connected(int error) {
+  RW_CHECK(state_ == State::kConnecting);
+  if (error != 0) {
+    conn_ = nullptr;
+    attempt_failed(error == ETIMEDOUT ? "connect: timeout" : "connect: failed", error == ETIMEDOUT);
+    run();
+  } else {
+    state_ = State::kSendHead;
+    connection_ready();
+  }
+  if (state_ == State::kSendHead) client_.resume_input();
+}
+
+// An idle connection that the server was just closing: it has not looked at the request, so one
+// that may be repeated is (RFC 9110 9.2.2). False: it may not.
+bool Exchange::try_again_after_stale() {
+  if (first_byte_us_ != 0 || !was_reused_) return false;
+  const bool repeatable = http1::is_idempotent(request().method) && !body_started_;
+  if (!repeatable && request_started_) return false;
+  ++stale_picks_;
+  send_broken_ = false;
+  server_ended_ = false;
+  --attempts_;
+  upstream_->stats().retries.add();
+  forget_response();
+  server_->stats().responses[0].add();
+  server_->slot.discard_stale(*conn_);
+  forget_server();
+  state_ = State::kPickServer;
+  run();
+  if (state_ == State::kSendHead) client_.resume_input();
+  return true;
+}
+
+}  // namespace ringway

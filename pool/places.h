@@ -1,0 +1,91 @@
+// pool/places.h - where a server connection is, why it left, and why a request found none.
+//
+// Affinity:  plain values.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace ringway {
+
+// The one statement of where a connection is. ServerPool::move_to() is its only writer, and links,
+// unlinks and counts by it; nothing else says the same thing twice (docs/invariants.md).
+enum class Place : uint8_t {
+  kNew,           // made, in nothing yet
+  kConnecting,    // counted; in no list
+  kBusy,          // one exclusive user, or a full multiplexed one; in no list
+  kAvailable,     // multiplexed, in use, with room for more; in its group's available list
+  kSessionBusy,   // private, in use; in its session's entry
+  kSessionIdle,   // private, idle; in its session's entry
+  kIdleUnproven,  // idle; in its group's list and the LRU
+  kIdleSafe,      // the same, and it has served a second request before
+  kDraining,      // in use for the last time; in the pool's draining list
+  kTransit,       // on its way to another shard; in no list, still counted here
+  kClosing        // in no list; counted until its socket is closed
+};
+inline constexpr size_t kPlaces = 11;
+inline constexpr std::array<std::string_view, kPlaces> kPlaceNames = {
+    "new",           "connecting", "busy",     "available", "private_busy", "private_idle",
+    "idle_unproven", "idle_safe",  "draining", "transit",   "closing"};
+
+[[nodiscard]] constexpr bool is_idle(Place place) {
+  return place == Place::kIdleUnproven || place == Place::kIdleSafe;
+}
+[[nodiscard]] constexpr bool is_private(Place place) {
+  return place == Place::kSessionBusy || place == Place::kSessionIdle;
+}
+
+// Why a connection was closed; each is a counter.
+enum class CloseReason : uint8_t {
+  kServerIdle,     // the server ended it while it was idle
+  kUnsolicited,    // bytes while idle
+  kConnect,        // it could not be made
+  kError,          // its exchange did not end cleanly: cut, malformed, timed out, client gone
+  kServerClose,    // the server asked for it: Connection: close, HTTP/1.0, until-close bodies
+  kIdleTimeout,    // idle for longer than allowed or learned
+  kUnneeded,       // the purge: more were idle than the load needs
+  kIdleLimit,      // max_idle_per_server
+  kMakeRoom,       // gave its place under max_connections_per_server to another key
+  kGroupLimit,     // too many different keys
+  kRequestsLimit,  // max_requests_per_connection, or the server's own "max"
+  kAge,            // max_age
+  kOutOfService,   // maintenance or drain
+  kDown,           // health checks
+  kReplaced,       // the server's address changed, or it was removed
+  kSessionEnd,     // private, and its client left
+  kPrivateLimit,   // private, and could not be kept for its session
+  kStale,          // as old as one that was found dead
+  kReuseOff,       // reuse = "never" without a session, or single use
+  kLayer4          // it carried a TCP session
+};
+inline constexpr size_t kCloseReasons = 20;
+inline constexpr std::array<std::string_view, kCloseReasons> kCloseReasonNames = {
+    "server_idle",   "unsolicited",   "connect",  "error",          "server_close",
+    "idle_timeout",  "unneeded",      "idle_max", "make_room",      "group_limit",
+    "requests_max",  "age_max",       "service",  "down",           "replaced",
+    "session_ended", "private_limit", "stale",    "reuse_disabled", "layer4"};
+
+// How a request came by its connection.
+enum class How : uint8_t { kFresh, kSession, kAvailable, kSafe, kUnproven, kBorrowed };
+inline constexpr size_t kHows = 6;
+inline constexpr std::array<std::string_view, kHows> kHowNames = {"fresh", "session",  "available",
+                                                                  "safe",  "unproven", "borrowed"};
+
+// Why a request got a fresh one.
+enum class Miss : uint8_t {
+  kNoneIdle,     // nothing was idle
+  kOtherKeys,    // idle ones have other keys
+  kPolicy,       // idle ones may not serve this request: the mode's rule for first requests
+  kForcedFresh,  // idle ones were found dead before
+  kPrivate       // it must not share
+};
+inline constexpr size_t kMisses = 5;
+inline constexpr std::array<std::string_view, kMisses> kMissNames = {"none_idle", "other_keys",
+                                                                     "policy", "stale", "private"};
+
+// Which idle connections a request may use (docs/configuration.md, pool.reuse).
+enum class ReuseMode : uint8_t { kNever, kSafe, kAggressive, kAlways, kAuto };
+
+}  // namespace ringway

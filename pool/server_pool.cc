@@ -1,0 +1,454 @@
+// pool/server_pool.cc - picking, keeping and closing.
+#include "pool/server_pool.h"
+
+#include <algorithm>
+
+#include "core/base/check.h"
+
+namespace ringway {
+namespace {
+
+// Idle connections under this age say little about the server's timeout when they are closed.
+constexpr int64_t kLearnMinMs = 500;
+
+}  // namespace
+
+PooledConn::~PooledConn() {
+  RW_CHECK(place_ == Place::kNew);
+  RW_CHECK(group_ == nullptr && entry_ == nullptr);
+}
+
+SessionStore* PooledConn::session() const {
+  return entry_ == nullptr ? nullptr : &entry_->store_;
+}
+
+KeyGroup::~KeyGroup() {
+  RW_CHECK(connections_ == 0 && idle_ == 0 && available_count_ == 0);
+}
+
+ServerPool::ServerPool(PoolMemory& memory, PoolStats& stats, const ConnKey& fixed,
+                       BudgetShare* idle_share)
+    : memory_(memory), stats_(stats), idle_share_(idle_share) {
+  fixed_ = memory_.groups.take(fixed);
+  RW_CHECK(fixed_ != nullptr);
+  fixed_->pinned_ = true;
+  idle_tree_.insert(*fixed_);
+  group_count_ = 1;
+  stats_.groups.add();
+}
+
+ServerPool::~ServerPool() {
+  RW_CHECK(total_ == 0);
+  RW_CHECK(session_entries_.empty());
+  idle_tree_.erase(idle_tree_.iterator_to(*fixed_));
+  stats_.groups.sub();
+  memory_.groups.give_back(fixed_);
+  RW_CHECK(idle_tree_.empty() && available_tree_.empty());
+}
+
+KeyGroup* ServerPool::find_group(const ConnKey* key) const {
+  if (key == nullptr) return fixed_;
+  const auto found = idle_tree_.find(ByKey::Key{.hash = key->hash, .bytes = key->bytes}, ByKey());
+  return found == idle_tree_.end() ? nullptr : const_cast<KeyGroup*>(&*found);
+}
+
+KeyGroup* ServerPool::ensure_group(const ConnKey* key) {
+  if (KeyGroup* known = find_group(key)) return known;
+  if (key->single_use) return nullptr;
+  // Clients choose some keys, so their number is bounded: the one used longest ago makes room.
+  if (group_count_ >= limits_.groups_max) {
+    const size_t before = group_count_;
+    for (auto it = lru_.rbegin(); it != lru_.rend(); ++it) {
+      if (it->group_->pinned_ || it->group_->connections_ != 1) continue;
+      close(*it, CloseReason::kGroupLimit);
+      break;
+    }
+    if (group_count_ == before) return nullptr;
+  }
+  KeyGroup* group = memory_.groups.take(*key);
+  if (group == nullptr) return nullptr;
+  idle_tree_.insert(*group);
+  ++group_count_;
+  stats_.groups.add();
+  return group;
+}
+
+void ServerPool::leave_group(PooledConn& conn) {
+  KeyGroup* group = conn.group_;
+  if (group == nullptr) return;
+  conn.group_ = nullptr;
+  --group->connections_;
+  if (group->connections_ > 0 || group->pinned_) return;
+  idle_tree_.erase(idle_tree_.iterator_to(*group));
+  --group_count_;
+  stats_.groups.sub();
+  memory_.groups.give_back(group);
+}
+
+// The table of docs/configuration.md: which list first, for this mode and kind of request. Later
+// requests take unproven ones first: that is how they become proven.
+PooledConn* ServerPool::choose_idle(KeyGroup& group, const PickRules& rules, Miss& miss) const {
+  if (group.idle_ == 0) {
+    miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
+    return nullptr;
+  }
+  miss = Miss::kPolicy;
+  PooledConn* safe = group.safe_.empty() ? nullptr : &group.safe_.front();
+  PooledConn* unproven = group.unproven_.empty() ? nullptr : &group.unproven_.front();
+  if (!rules.first) {
+    if (limits_.mode == ReuseMode::kNever) return nullptr;
+    return unproven != nullptr ? unproven : safe;
+  }
+  switch (limits_.mode) {
+    case ReuseMode::kNever:
+    case ReuseMode::kSafe: return nullptr;
+    case ReuseMode::kAggressive: return safe;
+    case ReuseMode::kAlways: return safe != nullptr ? safe : unproven;
+    case ReuseMode::kAuto:
+      if (!rules.repeatable) return nullptr;
+      return safe != nullptr ? safe : unproven;
+  }
+  return nullptr;
+}
+
+// A shared one gets another user.
+void ServerPool::use(PooledConn& conn) {
+  RW_CHECK(conn.capacity_ > 0);
+  ++conn.streams_;
+  --conn.capacity_;
+  ++conn.requests_;
+  if (conn.requests_ >= conn.requests_max_) conn.capacity_ = 0;  // Its last one.
+  const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
+  if (conn.place_ != to) move_to(conn, to);
+}
+
+ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) {
+  Picked picked;
+  if (retired_) return picked;
+  if (rules.fresh) {
+    picked.miss = Miss::kForcedFresh;
+    stats_.missed[static_cast<size_t>(picked.miss)].add();
+    return picked;
+  }
+  KeyGroup* group = find_group(key);
+  if (group == nullptr) {
+    picked.miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
+  } else if (!group->available_.empty()) {
+    picked.conn = &group->available_.front();
+    picked.how = How::kAvailable;
+  } else {
+    picked.conn = choose_idle(*group, rules, picked.miss);
+    if (picked.conn != nullptr) picked.how = picked.conn->proven_ ? How::kSafe : How::kUnproven;
+  }
+  if (picked.conn == nullptr) {
+    stats_.missed[static_cast<size_t>(picked.miss)].add();
+    return picked;
+  }
+  use(*picked.conn);
+  stats_.handed[static_cast<size_t>(picked.how)].add();
+  return picked;
+}
+
+PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target) {
+  SessionEntry* entry = store.find(target, this);
+  if (entry == nullptr || entry->idle_ == 0 || retired_) return nullptr;
+  PooledConn& conn = entry->conns_.front();
+  RW_CHECK(conn.place_ == Place::kSessionIdle);
+  move_to(conn, Place::kSessionBusy);
+  conn.streams_ = 1;
+  conn.capacity_ = 0;
+  ++conn.requests_;
+  stats_.handed[static_cast<size_t>(How::kSession)].add();
+  return &conn;
+}
+
+void ServerPool::begin(PooledConn& conn, const ConnKey* key, int64_t now_ms) {
+  RW_CHECK(conn.place_ == Place::kNew && conn.pool_ == this);
+  conn.created_ms_ = now_ms;
+  conn.idle_since_ms_ = now_ms;
+  conn.requests_max_ = limits_.requests_max;
+  if (limits_.age_ms > 0) {
+    // So that connections made together do not end together.
+    const auto jitter = static_cast<uint64_t>(limits_.age_ms / 10 + 1);
+    conn.age_max_ms_ = limits_.age_ms - static_cast<int64_t>(memory_.prng.below(jitter));
+  }
+  conn.group_ = ensure_group(key);
+  if (conn.group_ != nullptr) {
+    ++conn.group_->connections_;
+  } else {
+    conn.close_after_ = true;
+  }
+  ++total_;
+  move_to(conn, Place::kConnecting);
+}
+
+void ServerPool::connected(PooledConn& conn, uint32_t capacity) {
+  RW_CHECK(conn.place_ == Place::kConnecting);
+  conn.streams_ = 1;
+  conn.requests_ = 1;
+  // Only always lets others join before it has proven anything (reuse.md 1.5).
+  conn.capacity_ = conn.close_after_ || conn.requests_max_ <= 1 ? 0 : capacity;
+  stats_.handed[static_cast<size_t>(How::kFresh)].add();
+  move_to(conn, conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy);
+}
+
+ServerPool::Verdict ServerPool::connected_idle(PooledConn& conn, int64_t now_ms) {
+  RW_CHECK(conn.place_ == Place::kConnecting);
+  if (retired_ || conn.close_after_ || limits_.mode == ReuseMode::kNever) {
+    close(conn, retired_ ? retired_reason_ : CloseReason::kReuseOff);
+    return Verdict::kClosed;
+  }
+  return park(conn, now_ms);
+}
+
+bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target) {
+  if (conn.private_) return true;
+  // More than one user: whose would it be? It stays shared, but not for long.
+  RW_CHECK(conn.streams_ == 1);
+  RW_CHECK(conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable);
+  conn.private_ = true;
+  conn.capacity_ = 0;
+  stats_.reserved.add();
+  if (conn.place_ == Place::kAvailable) move_to(conn, Place::kBusy);
+  leave_group(conn);
+  SessionEntry* entry = store.ensure(target, *this);
+  if (entry == nullptr) {
+    conn.close_after_ = true;  // Fail closed: never shared, not even once more.
+    return false;
+  }
+  conn.entry_ = entry;
+  move_to(conn, Place::kSessionBusy);
+  return true;
+}
+
+bool ServerPool::may_keep(const PooledConn& conn, const FinishNotes& notes, int64_t now_ms,
+                          CloseReason& reason) const {
+  if (!notes.clean) {
+    reason = CloseReason::kError;
+  } else if (!notes.server_keeps) {
+    reason = CloseReason::kServerClose;
+  } else if (retired_) {
+    reason = retired_reason_;
+  } else if (conn.requests_ >= conn.requests_max_) {
+    reason = CloseReason::kRequestsLimit;
+  } else if (now_ms - conn.created_ms_ >= conn.age_max_ms_) {
+    reason = CloseReason::kAge;
+  } else if (conn.close_after_) {
+    reason = conn.private_ ? CloseReason::kPrivateLimit : CloseReason::kReuseOff;
+  } else if (!conn.private_ && limits_.mode == ReuseMode::kNever) {
+    reason = CloseReason::kReuseOff;
+  } else {
+    return true;
+  }
+  return false;
+}
+
+ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms) {
+  RW_CHECK(conn.streams_ > 0);
+  --conn.streams_;
+  ++conn.finished_;
+  if (conn.finished_ >= 2) conn.proven_ = true;
+  if (notes.hint_ms > 0) conn.hint_ms_ = notes.hint_ms;
+  if (notes.hint_max != UINT64_MAX) {
+    conn.requests_max_ = std::min(conn.requests_max_, conn.requests_ + notes.hint_max);
+  }
+  if (conn.streams_ > 0) {  // Multiplexed: its other requests go on.
+    if (conn.place_ == Place::kDraining) return Verdict::kInUse;
+    on_capacity(conn, conn.capacity_ + 1);
+    return Verdict::kInUse;
+  }
+  CloseReason reason = CloseReason::kServerClose;
+  if (conn.place_ == Place::kDraining || !may_keep(conn, notes, now_ms, reason)) {
+    close(conn, reason);
+    return Verdict::kClosed;
+  }
+  ++conn.capacity_;
+  return conn.private_ ? keep_private(conn, now_ms) : park(conn, now_ms);
+}
+
+ServerPool::Verdict ServerPool::keep_private(PooledConn& conn, int64_t now_ms) {
+  SessionEntry& entry = *conn.entry_;
+  if (entry.idle_ >= entry.store_.limits().idle_per_entry) {
+    close(conn, CloseReason::kPrivateLimit);
+    return Verdict::kClosed;
+  }
+  conn.idle_since_ms_ = now_ms;
+  move_to(conn, Place::kSessionIdle);
+  return Verdict::kKeptPrivate;
+}
+
+uint32_t ServerPool::used() const {
+  return count(Place::kConnecting) + count(Place::kBusy) + count(Place::kAvailable) +
+         count(Place::kDraining);
+}
+
+// One of the process's idle places; the own oldest gives its up for a younger one.
+bool ServerPool::take_idle_unit() {
+  if (idle_share_ == nullptr || idle_share_->try_acquire()) return true;
+  if (lru_.empty()) return false;
+  close(lru_.back(), CloseReason::kIdleLimit);
+  return idle_share_->try_acquire();
+}
+
+ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
+  // One-request clients would pile up connections that no later request ever needs.
+  const uint32_t idle_now = idle();
+  const uint32_t wanted = std::max(need_, peak_used_) + limits_.idle_floor;
+  if (idle_now >= limits_.idle_floor && used() + idle_now > wanted) {
+    close(conn, CloseReason::kUnneeded);
+    return Verdict::kClosed;
+  }
+  if (!take_idle_unit()) {
+    close(conn, CloseReason::kIdleLimit);
+    return Verdict::kClosed;
+  }
+  if (conn.place_ == Place::kConnecting) conn.capacity_ = 1;
+  conn.idle_since_ms_ = now_ms;
+  stats_.parked.add();
+  move_to(conn, conn.proven_ ? Place::kIdleSafe : Place::kIdleUnproven);
+  return Verdict::kParked;
+}
+
+void ServerPool::on_capacity(PooledConn& conn, uint32_t free) {
+  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable) return;
+  const uint64_t left = conn.requests_max_ - std::min(conn.requests_max_, conn.requests_);
+  conn.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(free, left));
+  if (conn.close_after_ || conn.private_ || retired_) conn.capacity_ = 0;
+  const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
+  if (conn.place_ != to) move_to(conn, to);
+}
+
+void ServerPool::drain(PooledConn& conn) {
+  if (is_idle(conn.place_) || conn.place_ == Place::kSessionIdle) {
+    return close(conn, CloseReason::kServerClose);
+  }
+  conn.close_after_ = true;
+  conn.capacity_ = 0;
+  if (conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable) {
+    move_to(conn, Place::kDraining);
+  }
+}
+
+void ServerPool::close(PooledConn& conn, CloseReason reason) {
+  stats_.closed[static_cast<size_t>(reason)].add();
+  conn.streams_ = 0;
+  conn.capacity_ = 0;
+  SessionEntry* entry = conn.entry_;
+  move_to(conn, Place::kClosing);
+  if (entry != nullptr) {
+    conn.entry_ = nullptr;
+    SessionStore::release(*entry);
+  }
+  leave_group(conn);
+  conn.on_pool_close(reason);
+}
+
+void ServerPool::closed(PooledConn& conn) {
+  move_to(conn, Place::kNew);
+  RW_CHECK(total_ > 0);
+  --total_;
+}
+
+void ServerPool::learn(const PooledConn& conn, int64_t now_ms) {
+  const int64_t age = now_ms - conn.idle_since_ms_;
+  if (age < kLearnMinMs) return;
+  // Twice the same age, at different times: a timeout, and not a restart that ends all at once.
+  const int64_t gap = std::abs(age - last_close_age_ms_);
+  const bool again =
+      last_close_age_ms_ > 0 && gap * 10 <= age && now_ms - last_close_at_ms_ >= kLearnMinMs;
+  last_close_age_ms_ = age;
+  last_close_at_ms_ = now_ms;
+  if (!again) return;
+  learned_ms_ = age - age / 5;
+  learned_at_ms_ = now_ms;
+  stats_.learned_ms.set(static_cast<uint64_t>(learned_ms_));
+}
+
+int64_t ServerPool::idle_life_ms(const PooledConn& conn) const {
+  int64_t life = limits_.idle_ms == 0 ? INT64_MAX : limits_.idle_ms;
+  // A second below what the server says, or half of it: its clock started earlier than ours.
+  if (conn.hint_ms_ > 0) {
+    life = std::min(life, conn.hint_ms_ > 2'000 ? conn.hint_ms_ - 1'000 : conn.hint_ms_ / 2);
+  }
+  const bool known = learned_ms_ > 0 && conn.idle_since_ms_ - learned_at_ms_ < kLearnedForMs;
+  if (known) life = std::min(life, learned_ms_);
+  return life == INT64_MAX ? 0 : std::max<int64_t>(life, 1);
+}
+
+size_t ServerPool::suspect(const PooledConn& conn) {
+  KeyGroup* group = conn.group_;
+  if (group == nullptr) return 0;
+  size_t closed = 0;
+  for (auto* list : {&group->safe_, &group->unproven_}) {
+    for (auto it = list->begin(); it != list->end();) {
+      PooledConn& other = *it++;
+      if (other.idle_since_ms_ > conn.idle_since_ms_) continue;
+      close(other, CloseReason::kStale);
+      ++closed;
+    }
+  }
+  return closed;
+}
+
+size_t ServerPool::purge(int64_t now_ms) {
+  if (learned_ms_ > 0 && now_ms - learned_at_ms_ >= kLearnedForMs) {
+    learned_ms_ = 0;
+    stats_.learned_ms.set(0);
+  }
+  need_ = std::max((need_ + peak_used_) / 2, peak_used_);
+  const uint32_t in_use = used();
+  peak_used_ = in_use;
+  const uint32_t keep = std::max(limits_.idle_floor, need_ > in_use ? need_ - in_use : 0);
+  const uint32_t have = idle();
+  if (have <= keep) return 0;
+  const uint32_t count = (have - keep + 1) / 2;
+  for (uint32_t i = 0; i < count; ++i) close(lru_.back(), CloseReason::kUnneeded);
+  return count;
+}
+
+void ServerPool::close_idle(CloseReason reason) {
+  while (!lru_.empty()) close(lru_.back(), reason);
+  for (auto it = session_entries_.begin(); it != session_entries_.end();) {
+    SessionEntry& entry = *it++;
+    for (uint32_t idle = entry.idle_; idle > 0; --idle) close(entry.conns_.front(), reason);
+  }
+}
+
+void ServerPool::retire(CloseReason reason) {
+  retired_ = true;
+  retired_reason_ = reason;
+  close_idle(reason);
+  while (!available_tree_.empty()) {
+    PooledConn& conn = available_tree_.begin()->available_.front();
+    conn.capacity_ = 0;
+    move_to(conn, Place::kDraining);
+  }
+}
+
+void ServerPool::update(const PoolLimits& limits) {
+  limits_ = limits;
+  if (limits_.mode == ReuseMode::kNever) {
+    while (!lru_.empty()) close(lru_.back(), CloseReason::kReuseOff);
+  }
+}
+
+PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash) {
+  if (retired_) return nullptr;
+  const ConnKey key{.bytes = key_bytes, .hash = hash};
+  KeyGroup* group = find_group(&key);
+  if (group == nullptr || group->idle_ == 0) return nullptr;
+  PooledConn& conn = group->safe_.empty() ? group->unproven_.front() : group->safe_.front();
+  move_to(conn, Place::kTransit);
+  return &conn;
+}
+
+ServerPool::Verdict ServerPool::end_transit(PooledConn& conn, int64_t now_ms) {
+  RW_CHECK(conn.place_ == Place::kTransit);
+  if (retired_) {
+    close(conn, retired_reason_);
+    return Verdict::kClosed;
+  }
+  return park(conn, now_ms);
+}
+
+}  // namespace ringway

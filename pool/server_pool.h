@@ -1,0 +1,230 @@
+// pool/server_pool.h - the connections of one shard to one server: where each is, which may be
+// shared, which to keep.
+//
+// Affinity:  one shard. Ownership: owned by the server's slot; refers to connections that others
+// own
+//            and free after closed().
+// Bounds:    PoolLimits. pick() and finish() allocate nothing; begin() may make a key group.
+// Why:       an idle tree and an available tree of key groups: connections with equal keys are one
+//            node with LIFO lists, so a look-up compares keys, not connections, and a server whose
+//            connections are all alike has one group and no look-up (docs/decisions.md).
+//            No I/O and no clock: the caller passes the time.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/base/prng.h"
+#include "core/base/slab.h"
+#include "core/counters.h"
+#include "pool/budget.h"
+#include "pool/pooled_conn.h"
+#include "pool/session_store.h"
+
+namespace ringway {
+
+// What all pools of a shard share.
+struct PoolMemory {
+  Slab<KeyGroup>& groups;
+  HashKey secret;  // random per process
+  Prng& prng;      // jitter
+  ConnKeyBuffer& key_buffer;
+};
+
+struct PoolLimits {
+  ReuseMode mode = ReuseMode::kSafe;
+  uint64_t requests_max = UINT64_MAX;  // per connection
+  int64_t idle_ms = 25'000;            // 0: as long as the server keeps it
+  int64_t age_ms = 0;                  // 0: any. Jittered by up to a tenth, downwards
+  uint32_t idle_floor = 1;             // kept idle whatever the load, within idle_ms
+  uint32_t groups_max = 1024;          // different keys
+  bool operator==(const PoolLimits&) const = default;
+};
+
+// Written by the shard, read by the metrics endpoint.
+struct PoolStats {
+  std::array<Counter, kPlaces> places;  // gauges; [kNew] is not used
+  std::array<Counter, kHows> handed;
+  std::array<Counter, kMisses> missed;
+  std::array<Counter, kCloseReasons> closed;
+  Counter parked;
+  Counter reserved;    // connections that became private
+  Counter unkept;      // private ones that no session could keep
+  Counter groups;      // gauge: different keys
+  Counter learned_ms;  // gauge: the idle life learned from the server, 0: none
+};
+
+// What matters of a request for choosing a connection.
+struct PickRules {
+  bool first = false;       // the first request of its client connection
+  bool repeatable = false;  // idempotent and without a body, so that a stale pick costs nothing
+  bool fresh = false;       // idle ones were found dead: make a new one
+};
+
+// How an exchange left its connection.
+struct FinishNotes {
+  bool clean = false;         // both messages ended, nothing left over, nothing queued
+  bool server_keeps = false;  // the server agreed to keep it
+  int64_t hint_ms = 0;        // Keep-Alive: timeout, 0: none said
+  uint64_t hint_max = 0;      // Keep-Alive: max, requests still allowed; UINT64_MAX: none said
+};
+
+class ServerPool {
+ public:
+  enum class Verdict : uint8_t { kParked, kKeptPrivate, kInUse, kClosed };
+
+  struct Picked {
+    PooledConn* conn = nullptr;
+    How how = How::kFresh;
+    Miss miss = Miss::kNoneIdle;  // if there is none
+  };
+
+  // `fixed` is the key of connections that no request changes. `idle_share` bounds the idle ones of
+  // the process, null: nothing does.
+  ServerPool(PoolMemory& memory, PoolStats& stats, const ConnKey& fixed, BudgetShare* idle_share);
+  ~ServerPool();
+  ServerPool(const ServerPool&) = delete;
+  ServerPool& operator=(const ServerPool&) = delete;
+
+  // A shared connection with this key (null: the fixed one) that may serve the request: now in use.
+  [[nodiscard]] Picked pick(const ConnKey* key, const PickRules& rules);
+  // An idle private connection of the session under `target`: now in use. nullptr: none.
+  [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target);
+
+  // A connection is being made. Without room for its key it is for a single use.
+  void begin(PooledConn& conn, const ConnKey* key, int64_t now_ms);
+  // It is made, and the request that waited has it; `capacity` further ones fit on it.
+  void connected(PooledConn& conn, uint32_t capacity = 0);
+  // It is made, and nobody waited.
+  Verdict connected_idle(PooledConn& conn, int64_t now_ms);
+  // It belongs to this session from now on. False: it cannot be kept and is closed after use.
+  // REQUIRES: it has one user.
+  bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
+  // One request is done with it. kClosed: on_pool_close() was called.
+  Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
+  // A multiplexed connection takes `free` further requests from now on.
+  void on_capacity(PooledConn& conn, uint32_t free);
+  // It takes no further request (GOAWAY): closed when the last one in flight is finished.
+  void drain(PooledConn& conn);
+  // Closes it, wherever it is. Calls on_pool_close().
+  void close(PooledConn& conn, CloseReason reason);
+  // Nothing of it is in flight: it is out of the pool.
+  void closed(PooledConn& conn);
+
+  // The server ended an idle connection: what that teaches about its own timeout.
+  void learn(const PooledConn& conn, int64_t now_ms);
+  // How long `conn`, just parked, may stay idle; 0: for ever.
+  [[nodiscard]] int64_t idle_life_ms(const PooledConn& conn) const;
+  // `conn` was found dead when it was used: closes the idle ones with its key that are at least as
+  // old. Returns how many.
+  size_t suspect(const PooledConn& conn);
+  // To be called every kPurgeMs while anything is idle: closes half of what the load of the last
+  // periods did not need. Returns how many.
+  size_t purge(int64_t now_ms);
+  // The idle connection used longest ago, or nullptr.
+  [[nodiscard]] PooledConn* oldest_idle() { return lru_.empty() ? nullptr : &lru_.back(); }
+  // Closes all idle ones, the private too.
+  void close_idle(CloseReason reason);
+  // Out of service: idle ones are closed now, and no connection is kept after its use.
+  void retire(CloseReason reason);
+  void return_to_service() { retired_ = false; }
+
+  void update(const PoolLimits& limits);
+
+  // Takes an idle shared connection with this key out, to be handed to another shard. nullptr:
+  // none.
+  [[nodiscard]] PooledConn* begin_transit(std::string_view key_bytes, uint64_t hash);
+  // The hand-over came to nothing, or is done and the connection continues elsewhere.
+  Verdict end_transit(PooledConn& conn, int64_t now_ms);
+
+  [[nodiscard]] uint32_t count(Place place) const { return counts_[static_cast<size_t>(place)]; }
+  [[nodiscard]] uint32_t idle() const {
+    return count(Place::kIdleSafe) + count(Place::kIdleUnproven);
+  }
+  // All, closing ones included.
+  [[nodiscard]] uint32_t total() const { return total_; }
+  [[nodiscard]] size_t groups() const { return group_count_; }
+  [[nodiscard]] const KeyGroup& fixed_group() const { return *fixed_; }
+  [[nodiscard]] const PoolLimits& limits() const { return limits_; }
+  [[nodiscard]] PoolStats& stats() { return stats_; }
+  [[nodiscard]] uint32_t need() const { return need_; }
+
+  // Calls `visit(const KeyGroup&)` for every group, in the order of the tree.
+  template <typename Visit>
+  void for_each_group(Visit visit) const {
+    for (const KeyGroup& group : idle_tree_) visit(group);
+  }
+  // Walks everything and compares it with the counts. For tests and the simulator.
+  void check() const;
+
+  static constexpr int64_t kPurgeMs = 5'000;
+  static constexpr int64_t kLearnedForMs = 600'000;
+
+ private:
+  friend class SessionStore;
+
+  struct ByKey {
+    struct Key {
+      uint64_t hash;
+      std::string_view bytes;
+    };
+    static bool less(uint64_t a_hash, std::string_view a, uint64_t b_hash, std::string_view b) {
+      return a_hash != b_hash ? a_hash < b_hash : a < b;
+    }
+    bool operator()(const KeyGroup& a, const KeyGroup& b) const {
+      return less(a.hash(), a.bytes(), b.hash(), b.bytes());
+    }
+    bool operator()(const Key& a, const KeyGroup& b) const {
+      return less(a.hash, a.bytes, b.hash(), b.bytes());
+    }
+    bool operator()(const KeyGroup& a, const Key& b) const {
+      return less(a.hash(), a.bytes(), b.hash, b.bytes);
+    }
+  };
+  template <typename Tag>
+  using TreeOf = boost::intrusive::set<KeyGroup, boost::intrusive::base_hook<pool_hooks::Tree<Tag>>,
+                                       boost::intrusive::compare<ByKey>,
+                                       boost::intrusive::constant_time_size<false>>;
+
+  // The only writer of PooledConn::place_: unlinks, counts, links.
+  void move_to(PooledConn& conn, Place to);
+  void unlink(PooledConn& conn);
+  void link(PooledConn& conn);
+  void count_move(Place from, Place to);
+
+  [[nodiscard]] KeyGroup* find_group(const ConnKey* key) const;
+  KeyGroup* ensure_group(const ConnKey* key);
+  void leave_group(PooledConn& conn);
+  PooledConn* choose_idle(KeyGroup& group, const PickRules& rules, Miss& miss) const;
+  void use(PooledConn& conn);
+  Verdict park(PooledConn& conn, int64_t now_ms);
+  Verdict keep_private(PooledConn& conn, int64_t now_ms);
+  [[nodiscard]] bool may_keep(const PooledConn& conn, const FinishNotes& notes, int64_t now_ms,
+                              CloseReason& reason) const;
+  [[nodiscard]] bool take_idle_unit();
+  [[nodiscard]] uint32_t used() const;
+
+  PoolMemory& memory_;
+  PoolStats& stats_;
+  BudgetShare* idle_share_;
+  PoolLimits limits_;
+  KeyGroup* fixed_;
+  TreeOf<pool_hooks::IdleTag> idle_tree_;                   // every group
+  TreeOf<pool_hooks::AvailableTag> available_tree_;         // those with an available connection
+  pool_hooks::ListOf<PooledConn, pool_hooks::LruTag> lru_;  // idle ones; front: used last
+  pool_hooks::ListOf<PooledConn, pool_hooks::GroupTag> draining_;
+  pool_hooks::ListOf<SessionEntry, pool_hooks::PoolTag> session_entries_;
+  std::array<uint32_t, kPlaces> counts_{};
+  uint32_t total_ = 0;
+  size_t group_count_ = 0;
+  uint32_t peak_used_ = 0;         // since the last purge
+  uint32_t need_ = 0;              // smoothed
+  int64_t last_close_age_ms_ = 0;  // see learn()
+  int64_t last_close_at_ms_ = 0;
+  int64_t learned_ms_ = 0;
+  int64_t learned_at_ms_ = 0;
+  CloseReason retired_reason_ = CloseReason::kReplaced;
+  bool retired_ = false;
+};
+
+}  // namespace ringway
