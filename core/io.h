@@ -56,6 +56,9 @@ class SocketOwner {
   virtual void on_writable(Socket& socket) = 0;
   // The last event of this socket: the descriptor is closed and `socket` may be reused or freed.
   virtual void on_closed(Socket& socket) = 0;
+  // The last event after detach(): `fd` is the owner's, or another thread's, from here on. Not
+  // `clean`: bytes that arrived meanwhile were lost, so the stream is of no use to anybody.
+  virtual void on_detached(Socket& socket, int fd, bool clean);
 
  protected:
   ~SocketOwner() = default;
@@ -112,6 +115,8 @@ class Socket {
   bool completes_ = false;     // bytes come with completions, not by recv(2)
   bool starved_ = false;       // waits for a receive buffer
   bool stopping_ = false;      // its multishot receive was cancelled and has not ended yet
+  bool leaving_ = false;       // detach() was called
+  bool tainted_ = false;       // bytes were dropped while leaving
   HeldBytes* held_ = nullptr;  // what came while it was paused; null: nothing
 };
 
@@ -174,6 +179,11 @@ class Io {
 
   // The same with a reset (RST) instead of a FIN, which tells the peer that the stream was cut.
   virtual void abort(Socket& socket) = 0;
+
+  // Takes the socket out of the engine without closing it, so that it can be adopted elsewhere.
+  // on_detached() follows from run_once() once nothing of it is with the kernel, and nothing else
+  // does. REQUIRES: open, connected, not closing, nothing waits to be sent.
+  virtual void detach(Socket& socket) = 0;
 
   // One turn: waits up to `timeout_ms` (-1: for ever) for events and delivers them.
   virtual void run_once(int timeout_ms) = 0;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 
@@ -26,6 +27,10 @@ int64_t clock_us() {
 }
 
 }  // namespace
+
+void SocketOwner::on_detached(Socket& /*socket*/, int /*fd*/, bool /*clean*/) {
+  RW_CHECK(false);  // Only for owners that detach.
+}
 
 Socket::~Socket() {
   RW_CHECK(fd_ < 0);
@@ -112,6 +117,7 @@ void SocketIo::attach(Socket& socket, int fd) {
   socket.receiving_ = socket.readable_ = socket.hangup_ = socket.ended_ = false;
   socket.connecting_ = socket.closing_ = socket.queued_ = false;
   socket.starved_ = socket.stopping_ = false;
+  socket.leaving_ = socket.tainted_ = false;
   socket.completes_ = completes_;
 }
 
@@ -203,6 +209,13 @@ void SocketIo::abort(Socket& socket) {
   start_closing(socket);
 }
 
+void SocketIo::detach(Socket& socket) {
+  RW_CHECK(socket.open() && !socket.closing_ && !socket.connecting_);
+  socket.leaving_ = true;
+  socket.tainted_ = socket.held_ != nullptr;
+  start_closing(socket);
+}
+
 void SocketIo::start_closing(Socket& socket) {
   socket.closing_ = true;
   socket.receiving_ = false;
@@ -231,8 +244,12 @@ void SocketIo::flush_graveyard() {
     entry.generation = (entry.generation + 1) & kGenerationMask;
     entry.socket = nullptr;
     free_slots_.push_back(socket.slot_);
-    ::close(socket.fd_);
-    socket.fd_ = -1;
+    const int fd = std::exchange(socket.fd_, -1);
+    if (socket.leaving_) {
+      socket.owner_.on_detached(socket, fd, !socket.tainted_);  // As below.
+      continue;
+    }
+    ::close(fd);
     socket.owner_.on_closed(socket);  // May free or re-use the socket: last access.
   }
 }

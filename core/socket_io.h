@@ -50,6 +50,7 @@ class SocketIo : public Io {
   void shutdown_send(Socket& socket) override;
   void close(Socket& socket) override;
   void abort(Socket& socket) override;
+  void detach(Socket& socket) override;
   void run_once(int timeout_ms) override;
 
  protected:

@@ -29,7 +29,9 @@ void SocketIo::on_receive_event(const Event& event) {
     socket->stopping_ = false;
   }
   if (socket->closing_) {
-    (void)bytes_of(event);  // Later completions lie behind these bytes in the buffer.
+    // Later completions lie behind these bytes in the buffer. An end is found again by whoever
+    // reads the descriptor next; bytes are not.
+    if (!bytes_of(event).empty()) socket->tainted_ = true;
     done_with(event);
     if (event.last) release_if_quiet(*socket);
     return;

@@ -83,6 +83,13 @@ void Stream::abort() {
   env_.io.abort(socket_);
 }
 
+void Stream::detach() {
+  RW_CHECK(open() && out_.empty() && error_ == 0);
+  closing_ = true;
+  receiving_ = false;
+  env_.io.detach(socket_);
+}
+
 void Stream::set_receiving(bool on) {
   if (receiving_ == on || !open()) return;
   receiving_ = on;

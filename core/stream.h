@@ -47,6 +47,8 @@ class Stream {
   // Ends the stream and drops what is queued. on_closed() follows, unless it is not open.
   void close();
   void abort();
+  // Takes the socket out; on_detached() follows. See Io::detach().
+  void detach();
 
   void set_receiving(bool on);
   [[nodiscard]] bool receiving() const { return receiving_; }

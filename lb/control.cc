@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,6 +150,8 @@ int Control::start() {
 bool Control::start_shards(int& exit_code) {
   const config::Config& config = *first_config_;
   const CpuPlan plan = cpu_plan(config.process);
+  HashKey secret;
+  if (getrandom(&secret, sizeof secret, 0) != sizeof secret) RW_CHECK(false);
   // More shards than cores share them, unpinned: the scheduler knows better then.
   const bool pinned = shards_.count() <= plan.shard_cpus.size();
   for (uint32_t i = 0; i < shards_.count(); ++i) {
@@ -157,6 +160,7 @@ bool Control::start_shards(int& exit_code) {
                                 .peers = shards_.count() > 1 ? &shards_ : nullptr,
                                 .clients_max = config.process.max_connections,
                                 .seed = (i + 1) * 0x9e37'79b9'7f4a'7c15U,
+                                .secret = secret,
                                 .process_log = &process_log_->add_ring(1 << 18),
                                 .wall_offset_us = wall_offset_us_};
     const std::string why = shards_.at(i).start(engine_options(config.engine), options,

@@ -169,6 +169,7 @@ void Exchange::on_server_connected(int error) {
     run();
   } else {
     state_ = State::kSendHead;
+    was_reused_ = conn_->reused();  // It may have come from another shard.
     connection_ready();
   }
   if (state_ == State::kSendHead) client_.resume_input();

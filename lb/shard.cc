@@ -43,6 +43,13 @@ void Shard::join() {
   io_gone_.store(true, std::memory_order_release);
   io_gone_.notify_one();
   thread_.join();
+  // What nobody took any more: descriptors on their way here.
+  for (Message message; mailbox_.take(message);) {
+    if (static_cast<Mail>(message.kind) != Mail::kServer) continue;
+    const int fd = Worker::drop({.kind = static_cast<ShardMail::Kind>(message.small),
+                                 .object = reinterpret_cast<void*>(message.a)});
+    if (fd >= 0) ::close(fd);
+  }
 }
 
 bool Shard::post(const Message& message) {
@@ -113,10 +120,10 @@ void Shard::take(const Message& message) {
       memcpy(&packed, words, sizeof packed);
       return worker_->adopt(message.small, packed.fd, packed.peer);
     }
-    case Mail::kBudget:
+    case Mail::kServer:
       return worker_->take_mail(
-          {.kind = static_cast<BudgetMail::Kind>(message.small),
-           .budget = reinterpret_cast<Budget*>(static_cast<uintptr_t>(message.a))});
+          {.kind = static_cast<ShardMail::Kind>(message.small),
+           .object = reinterpret_cast<void*>(static_cast<uintptr_t>(message.a))});
     case Mail::kDrain: return worker_->drain();
     case Mail::kStop:
       worker_->stop();
@@ -145,18 +152,18 @@ bool ShardSet::hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAd
                             .c = words[2]});
 }
 
-bool ShardSet::tell(uint32_t to, const BudgetMail& mail) {
-  return shards_[to]->post({.kind = static_cast<uint32_t>(Mail::kBudget),
+bool ShardSet::tell(uint32_t to, const ShardMail& mail) {
+  return shards_[to]->post({.kind = static_cast<uint32_t>(Mail::kServer),
                             .small = static_cast<uint32_t>(mail.kind),
-                            .a = reinterpret_cast<uintptr_t>(mail.budget)});
+                            .a = reinterpret_cast<uintptr_t>(mail.object)});
 }
 
 void ShardSet::ask_return(Budget& budget, uint32_t shard) {
-  while (!tell(shard, {.kind = BudgetMail::Kind::kAskReturn, .budget = &budget})) usleep(1000);
+  while (!tell(shard, {.kind = ShardMail::Kind::kAskReturn, .object = &budget})) usleep(1000);
 }
 
 void ShardSet::notify(Budget& budget, uint32_t shard) {
-  while (!tell(shard, {.kind = BudgetMail::Kind::kNotify, .budget = &budget})) usleep(1000);
+  while (!tell(shard, {.kind = ShardMail::Kind::kNotify, .object = &budget})) usleep(1000);
 }
 
 }  // namespace ringway

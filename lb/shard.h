@@ -27,7 +27,7 @@ enum class Mail : uint32_t {
   kAdopt = 3,   // small: listener id; a, b, c: descriptor and PeerAddress, packed
   kDrain = 4,
   kStop = 5,
-  kBudget = 6  // small: BudgetMail::Kind; a: Budget*
+  kServer = 6  // small: ShardMail::Kind; a: its object
 };
 
 // One configuration for one shard.
@@ -96,7 +96,7 @@ class ShardSet final : public Peers, public BudgetPeers {
 
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
 
-  bool tell(uint32_t to, const BudgetMail& mail) override;
+  bool tell(uint32_t to, const ShardMail& mail) override;
   // For the control thread, which may wait for room in a mailbox.
   void ask_return(Budget& budget, uint32_t shard) override;
   void notify(Budget& budget, uint32_t shard) override;

@@ -18,6 +18,7 @@
 #include "lb/config/config.h"
 #include "lb/health/health.h"
 #include "lb/router.h"
+#include "pool/borrow.h"
 #include "pool/budget.h"
 #include "pool/server_slot.h"
 
@@ -95,6 +96,7 @@ struct ServerObject {
   std::string address_text;
   std::shared_ptr<ServerHealth> health;
   ServerBudgets budgets;
+  BorrowHints hints;
   PerShard<ServerStats> shard;
 };
 

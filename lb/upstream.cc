@@ -26,7 +26,8 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
                    .idle_ms = pool.idle_timeout,
                    .age_ms = pool.max_age,
                    .idle_floor = std::max(pool.min_idle_per_shard, warm)},
-          .warm = http ? warm : 0};
+          .warm = http ? warm : 0,
+          .borrow = http && pool.share == config::Share::kBorrow};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {
@@ -56,8 +57,7 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
       (*known)->slot.update(spec);
       servers_.push_back(std::move(*known));
     } else {
-      servers_.push_back(std::make_unique<ShardServer>(object, context_.pool, spec, context_.shard,
-                                                       context_.peers, *this));
+      servers_.push_back(std::make_unique<ShardServer>(object, context_, spec, *this));
     }
     servers_.back()->index = static_cast<uint32_t>(i);
   }
@@ -196,16 +196,25 @@ void ShardUpstream::check() const {
   }
 }
 
-bool ShardUpstream::take_mail(const BudgetMail& mail) {
+ServerSlot* ShardUpstream::find_slot(const void* object) {
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      if (server->object.get() == object) return &server->slot;
+    }
+  }
+  return nullptr;
+}
+
+bool ShardUpstream::take_mail(const ShardMail& mail) {
   for (const auto* list : {&servers_, &leaving_}) {
     for (const auto& server : *list) {
       ServerBudgets& budgets = server->object->budgets;
       BudgetShare* share = nullptr;
-      if (mail.budget == &budgets.requests) share = &server->requests;
-      if (mail.budget == &budgets.connections) share = &server->connections;
-      if (mail.budget == &budgets.idle) share = &server->idle;
+      if (mail.object == &budgets.requests) share = &server->requests;
+      if (mail.object == &budgets.connections) share = &server->connections;
+      if (mail.object == &budgets.idle) share = &server->idle;
       if (share == nullptr) continue;
-      if (mail.kind == BudgetMail::Kind::kAskReturn) {
+      if (mail.kind == ShardMail::Kind::kAskReturn) {
         share->return_surplus();
         if (share == &server->connections) server->slot.free_asked();
       } else {

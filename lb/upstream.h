@@ -19,16 +19,31 @@
 
 namespace ringway {
 
+// What an upstream needs of its shard.
+struct UpstreamContext {
+  PoolContext& pool;
+  uint32_t shard = 0;
+  uint32_t shards = 1;
+  BudgetPeers& peers;
+  BorrowPost* post = nullptr;  // null if there is one shard only
+  uint32_t restless = 0;       // upstreams of the shard that want serve_queue() after the turn
+};
+
 // One server of an upstream on one shard.
 struct ShardServer {
-  ShardServer(std::shared_ptr<ServerObject> from, PoolContext& context, const SlotSpec& spec,
-              uint32_t shard, BudgetPeers& peers, SlotEvents& events)
+  ShardServer(std::shared_ptr<ServerObject> from, const UpstreamContext& context,
+              const SlotSpec& spec, SlotEvents& events)
       : object(std::move(from)),
-        requests(object->budgets.requests, shard, peers),
-        connections(object->budgets.connections, shard, peers),
-        idle(object->budgets.idle, shard, peers),
-        slot(context, spec, object->shard.at(shard), {.connections = &connections, .idle = &idle},
-             &events) {}
+        requests(object->budgets.requests, context.shard, context.peers),
+        connections(object->budgets.connections, context.shard, context.peers),
+        idle(object->budgets.idle, context.shard, context.peers),
+        slot(context.pool, spec, object->shard.at(context.shard),
+             {.connections = &connections, .idle = &idle}, &events,
+             {.server = object.get(),
+              .hints = &object->hints,
+              .post = context.post,
+              .shard = context.shard,
+              .shards = context.shards}) {}
 
   std::shared_ptr<ServerObject> object;
   BudgetShare requests;
@@ -46,20 +61,12 @@ struct ShardServer {
   [[nodiscard]] bool empty() const { return in_flight == 0 && pins == 0 && slot.empty(); }
 };
 
-// What an upstream needs of its shard.
-struct UpstreamContext {
-  PoolContext& pool;
-  uint32_t shard = 0;
-  uint32_t shards = 1;
-  BudgetPeers& peers;
-  uint32_t restless = 0;  // upstreams of the shard that want serve_queue() after the turn
-};
-
-// What BudgetPeers asks of another shard. The budget is an identity there, looked up before use.
-struct BudgetMail {
-  enum class Kind : uint32_t { kAskReturn, kNotify };
+// What shards say to each other about a server. What it is about is an identity, looked up before
+// use; a Borrow is the receiver's.
+struct ShardMail {
+  enum class Kind : uint32_t { kAskReturn, kNotify, kBorrow, kLent };
   Kind kind = Kind::kAskReturn;
-  Budget* budget = nullptr;
+  void* object = nullptr;  // Budget or Borrow
 };
 
 class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
@@ -104,8 +111,10 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   void on_queue_empty() override {}  // serve_queue() sees it.
   // Checks the invariants of its pools. For the simulator.
   void check() const;
-  // True if `mail` is about one of its servers.
-  bool take_mail(const BudgetMail& mail);
+  // True if the budget is one of its servers', which are told.
+  bool take_mail(const ShardMail& mail);
+  // The slot of the server that all shards know as `object`, or nullptr.
+  [[nodiscard]] ServerSlot* find_slot(const void* object);
 
   [[nodiscard]] const config::Upstream& config() const { return *config_; }
   [[nodiscard]] UpstreamStats& stats() { return object_->shard.at(context_.shard); }

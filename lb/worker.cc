@@ -46,18 +46,23 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       key_groups_(kKeyGroupsMax),
       session_entries_(options.clients_max * 2),
       prng_(options.seed ^ 0x6b65'7973U),
-      pool_memory_{key_groups_, {prng_.next(), prng_.next()}, prng_, key_buffer_},
+      pool_memory_{key_groups_, options.secret, prng_, key_buffer_},
       clients_(options.clients_max),
       exchanges_(options.clients_max * 2),
       sessions_(options.clients_max),
       pool_{stream_env_, timers_, server_conns_, pool_memory_},
-      upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this} {
+      upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this,
+                        options.peers == nullptr ? nullptr : this} {
   RW_CHECK(options_.shard < options_.loads.size());
 }
 
 Worker::~Worker() {
   reclaim();
   RW_CHECK(clients_.in_use() == 0 && sessions_.in_use() == 0);
+  for (const Undelivered& item : undelivered_) {
+    const int fd = drop(item.mail);
+    if (fd >= 0) io_.discard(fd);
+  }
   for (http1::HeadParser* parser : free_parsers_) delete static_cast<PooledParser*>(parser);
 }
 
@@ -307,14 +312,14 @@ void Worker::serve_queues() {
 }
 
 void Worker::ask_return(Budget& budget, uint32_t shard) {
-  send_mail(shard, {.kind = BudgetMail::Kind::kAskReturn, .budget = &budget});
+  send_mail(shard, {.kind = ShardMail::Kind::kAskReturn, .object = &budget});
 }
 
 void Worker::notify(Budget& budget, uint32_t shard) {
-  send_mail(shard, {.kind = BudgetMail::Kind::kNotify, .budget = &budget});
+  send_mail(shard, {.kind = ShardMail::Kind::kNotify, .object = &budget});
 }
 
-void Worker::send_mail(uint32_t shard, const BudgetMail& mail) {
+void Worker::send_mail(uint32_t shard, const ShardMail& mail) {
   const bool own = shard == options_.shard;
   if (!own && options_.peers != nullptr && options_.peers->tell(shard, mail)) return;
   if (own || options_.peers != nullptr) undelivered_.push_back({shard, mail});
@@ -328,12 +333,46 @@ void Worker::deliver_mail() {
   delivering_.clear();
 }
 
-void Worker::take_mail(const BudgetMail& mail) {
+void Worker::ask(uint32_t to, std::unique_ptr<Borrow> borrow) {
+  send_mail(to, {.kind = ShardMail::Kind::kBorrow, .object = borrow.release()});
+}
+
+void Worker::answer(std::unique_ptr<Borrow> borrow) {
+  const uint32_t to = borrow->from;
+  send_mail(to, {.kind = ShardMail::Kind::kLent, .object = borrow.release()});
+}
+
+ServerSlot* Worker::find_slot(const void* object) {
+  for (const auto* list : {&upstreams_, &leaving_upstreams_}) {
+    for (const auto& upstream : *list) {
+      if (ServerSlot* slot = upstream->find_slot(object)) return slot;
+    }
+  }
+  return nullptr;
+}
+
+void Worker::take_mail(const ShardMail& mail) {
+  if (mail.kind == ShardMail::Kind::kBorrow || mail.kind == ShardMail::Kind::kLent) {
+    std::unique_ptr<Borrow> borrow(static_cast<Borrow*>(mail.object));
+    ServerSlot* slot = find_slot(borrow->server);
+    if (mail.kind == ShardMail::Kind::kBorrow) {
+      return slot == nullptr ? answer(std::move(borrow)) : slot->lend(std::move(borrow));
+    }
+    if (slot != nullptr) return slot->lent(std::move(borrow));
+    if (borrow->fd >= 0) io_.discard(borrow->fd);  // That server is gone here.
+    return;
+  }
   for (const auto* list : {&upstreams_, &leaving_upstreams_}) {
     for (const auto& upstream : *list) {
       if (upstream->take_mail(mail)) return;
     }
   }
+}
+
+int Worker::drop(const ShardMail& mail) {
+  if (mail.kind != ShardMail::Kind::kBorrow && mail.kind != ShardMail::Kind::kLent) return -1;
+  const std::unique_ptr<Borrow> borrow(static_cast<Borrow*>(mail.object));
+  return borrow->fd;
 }
 
 ConnKey Worker::connection_key(const ServerAddress& server, std::span<const config::PoolKey> parts,

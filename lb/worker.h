@@ -42,8 +42,8 @@ class Peers {
   // its mailbox is full.
   [[nodiscard]] virtual bool hand_over(uint32_t to, uint32_t listener_id, int fd,
                                        const PeerAddress& peer) = 0;
-  // Tells shard `to` about a limit. False: its mailbox is full.
-  [[nodiscard]] virtual bool tell(uint32_t to, const BudgetMail& mail) = 0;
+  // False: its mailbox is full, and `mail` is still the caller's.
+  [[nodiscard]] virtual bool tell(uint32_t to, const ShardMail& mail) = 0;
 
  protected:
   ~Peers() = default;
@@ -56,6 +56,7 @@ struct WorkerOptions {
   uint64_t clients_max = 100'000;  // of all shards together
   size_t chunks_max = 65'536;      // 1 GiB of waiting bytes
   uint64_t seed = 1;
+  HashKey secret{};                // of connection keys; the same for all shards
   LogRing* process_log = nullptr;  // null: silent
   int64_t wall_offset_us = 0;      // wall clock minus Io::now_us()
 };
@@ -66,7 +67,7 @@ struct SnapshotUse {
   uint32_t users = 0;
 };
 
-class Worker final : public BudgetPeers {
+class Worker final : public BudgetPeers, public BorrowPost {
  public:
   Worker(Io& io, const WorkerOptions& options);
   ~Worker();
@@ -80,10 +81,14 @@ class Worker final : public BudgetPeers {
              LogRing* access_log);
   // A client that another shard accepted; its load is counted already.
   void adopt(uint32_t listener_id, int fd, const PeerAddress& peer);
-  // Another shard, or this one, has something to say about a limit.
-  void take_mail(const BudgetMail& mail);
+  // Another shard, or this one, has something to say about a server.
+  void take_mail(const ShardMail& mail);
+  // Any thread: nobody will take this mail any more. Returns a descriptor to close, or -1.
+  [[nodiscard]] static int drop(const ShardMail& mail);
   void ask_return(Budget& budget, uint32_t shard) override;
   void notify(Budget& budget, uint32_t shard) override;
+  void ask(uint32_t to, std::unique_ptr<Borrow> borrow) override;
+  void answer(std::unique_ptr<Borrow> borrow) override;
   // Reads the health verdicts again.
   void refresh_health();
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
@@ -150,8 +155,9 @@ class Worker final : public BudgetPeers {
   void uncount_client(ShardListener& listener);
   void reclaim();
   void sweep();
-  void send_mail(uint32_t shard, const BudgetMail& mail);
+  void send_mail(uint32_t shard, const ShardMail& mail);
   void deliver_mail();
+  [[nodiscard]] ServerSlot* find_slot(const void* object);
   void serve_queues();
   [[nodiscard]] uint32_t least_loaded() const;
   [[nodiscard]] uint64_t clients_everywhere() const;
@@ -195,7 +201,7 @@ class Worker final : public BudgetPeers {
   std::vector<Exchange*> dead_;
   struct Undelivered {
     uint32_t shard;
-    BudgetMail mail;
+    ShardMail mail;
   };
   std::vector<Undelivered> undelivered_;  // for this shard itself, and what a full mailbox refused
   std::vector<Undelivered> delivering_;

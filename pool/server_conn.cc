@@ -47,6 +47,8 @@ void ServerConn::set_deadline(int64_t ms) {
 void ServerConn::on_pool_close(CloseReason reason) {
   user_ = nullptr;
   context_.timers.cancel(timer_);
+  // It was only asked for, or could not even begin to connect.
+  if (!stream_.attached()) return slot_.never_opened(*this);  // Frees *this: last access.
   switch (reason) {
     case CloseReason::kConnect:
     case CloseReason::kServerIdle:
@@ -67,6 +69,7 @@ void ServerConn::on_pool_close(CloseReason reason) {
     case CloseReason::kSessionEnd:
     case CloseReason::kPrivateLimit:
     case CloseReason::kStale:
+    case CloseReason::kLent:
     case CloseReason::kReuseOff: return stream_.abort();
   }
 }
@@ -113,8 +116,13 @@ void ServerConn::on_closed(Socket& /*socket*/) {
   slot_.reclaim(*this);  // Frees *this: last access.
 }
 
+void ServerConn::on_detached(Socket& /*socket*/, int fd, bool clean) {
+  slot_.detached(*this, fd, clean);  // Frees *this: last access.
+}
+
 void ServerConn::on_timer(Timer& /*timer*/) {
   if (in_use()) return user_->on_server_timeout();
+  if (borrowing_) return slot_.borrow_is_late(*this);
   if (place() == Place::kConnecting) return connect_failed(ETIMEDOUT);
   RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
   slot_.pool_.close(*this, CloseReason::kIdleTimeout);

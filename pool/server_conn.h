@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "core/base/slab.h"
@@ -15,6 +16,7 @@
 
 namespace ringway {
 
+struct Borrow;
 class ServerConn;
 class ServerSlot;
 struct PoolMemory;
@@ -74,6 +76,7 @@ class ServerConn final : public PooledConn, public SocketOwner, public TimerOwne
   void on_receive_end(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
+  void on_detached(Socket& socket, int fd, bool clean) override;
   void on_timer(Timer& timer) override;
 
  private:
@@ -87,8 +90,10 @@ class ServerConn final : public PooledConn, public SocketOwner, public TimerOwne
   ServerUser* user_ = nullptr;  // while connecting (null: opened ahead) or in use
   Stream stream_;
   Timer timer_;
-  bool asked_ = false;  // its place was promised to another shard
-  bool reset_ = false;  // close by reset: the exchange was cut
+  std::unique_ptr<Borrow> leaving_;  // while it is on its way to another shard
+  bool borrowing_ = false;           // connecting: another shard was asked first
+  bool asked_ = false;               // its place was promised to another shard
+  bool reset_ = false;               // close by reset: the exchange was cut
 };
 
 }  // namespace ringway

@@ -184,11 +184,12 @@ void ServerPool::begin(PooledConn& conn, const ConnKey* key, int64_t now_ms) {
 
 void ServerPool::connected(PooledConn& conn, uint32_t capacity) {
   RW_CHECK(conn.place_ == Place::kConnecting);
+  const How how = conn.requests_ == 0 ? How::kFresh : How::kBorrowed;
   conn.streams_ = 1;
-  conn.requests_ = 1;
+  ++conn.requests_;
   // Only always lets others join before it has proven anything (reuse.md 1.5).
   conn.capacity_ = conn.close_after_ || conn.requests_max_ <= 1 ? 0 : capacity;
-  stats_.handed[static_cast<size_t>(How::kFresh)].add();
+  stats_.handed[static_cast<size_t>(how)].add();
   move_to(conn, conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy);
 }
 
@@ -198,6 +199,7 @@ ServerPool::Verdict ServerPool::connected_idle(PooledConn& conn, int64_t now_ms)
     close(conn, retired_ ? retired_reason_ : CloseReason::kReuseOff);
     return Verdict::kClosed;
   }
+  conn.capacity_ = 1;
   return park(conn, now_ms);
 }
 
@@ -302,7 +304,6 @@ ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
     close(conn, CloseReason::kIdleLimit);
     return Verdict::kClosed;
   }
-  if (conn.place_ == Place::kConnecting) conn.capacity_ = 1;
   conn.idle_since_ms_ = now_ms;
   stats_.parked.add();
   move_to(conn, conn.proven_ ? Place::kIdleSafe : Place::kIdleUnproven);
@@ -442,13 +443,30 @@ PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash)
   return &conn;
 }
 
-ServerPool::Verdict ServerPool::end_transit(PooledConn& conn, int64_t now_ms) {
+ConnPast ServerPool::end_transit(PooledConn& conn) {
   RW_CHECK(conn.place_ == Place::kTransit);
-  if (retired_) {
-    close(conn, retired_reason_);
-    return Verdict::kClosed;
-  }
-  return park(conn, now_ms);
+  const ConnPast past{.created_ms = conn.created_ms_,
+                      .hint_ms = conn.hint_ms_,
+                      .requests = conn.requests_,
+                      .finished = conn.finished_,
+                      .requests_max = conn.requests_max_,
+                      .age_max_ms = conn.age_max_ms_};
+  stats_.closed[static_cast<size_t>(CloseReason::kLent)].add();
+  conn.capacity_ = 0;
+  move_to(conn, Place::kClosing);
+  leave_group(conn);
+  return past;
+}
+
+void ServerPool::inherit(PooledConn& conn, const ConnPast& past) {
+  RW_CHECK(conn.place_ == Place::kConnecting);
+  conn.created_ms_ = past.created_ms;
+  conn.hint_ms_ = past.hint_ms;
+  conn.requests_ = past.requests;
+  conn.finished_ = past.finished;
+  conn.proven_ = past.finished >= 2;
+  conn.requests_max_ = std::min(conn.requests_max_, past.requests_max);
+  conn.age_max_ms_ = past.age_max_ms;
 }
 
 }  // namespace ringway

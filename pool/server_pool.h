@@ -17,6 +17,7 @@
 #include "core/base/prng.h"
 #include "core/base/slab.h"
 #include "core/counters.h"
+#include "pool/borrow.h"
 #include "pool/budget.h"
 #include "pool/pooled_conn.h"
 #include "pool/session_store.h"
@@ -134,8 +135,11 @@ class ServerPool {
   // Takes an idle shared connection with this key out, to be handed to another shard. nullptr:
   // none.
   [[nodiscard]] PooledConn* begin_transit(std::string_view key_bytes, uint64_t hash);
-  // The hand-over came to nothing, or is done and the connection continues elsewhere.
-  Verdict end_transit(PooledConn& conn, int64_t now_ms);
+  // It is out, and continues in another pool, which is told its past. closed() must follow.
+  [[nodiscard]] ConnPast end_transit(PooledConn& conn);
+  // A connection that came from another shard, at Place::kConnecting here, has this past.
+  // connected() or connected_idle() must follow.
+  void inherit(PooledConn& conn, const ConnPast& past);
 
   [[nodiscard]] uint32_t count(Place place) const { return counts_[static_cast<size_t>(place)]; }
   [[nodiscard]] uint32_t idle() const {

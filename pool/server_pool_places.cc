@@ -15,7 +15,7 @@ constexpr uint32_t bit(Place place) {
 constexpr std::array<uint32_t, kPlaces> kAllowed = {
     /* kNew */ bit(Place::kConnecting),
     /* kConnecting */ bit(Place::kBusy) | bit(Place::kAvailable) | bit(Place::kIdleUnproven) |
-        bit(Place::kClosing),
+        bit(Place::kIdleSafe) | bit(Place::kClosing),
     /* kBusy */ bit(Place::kAvailable) | bit(Place::kSessionBusy) | bit(Place::kIdleUnproven) |
         bit(Place::kIdleSafe) | bit(Place::kDraining) | bit(Place::kClosing),
     /* kAvailable */ bit(Place::kBusy) | bit(Place::kIdleUnproven) | bit(Place::kIdleSafe) |
@@ -27,7 +27,7 @@ constexpr std::array<uint32_t, kPlaces> kAllowed = {
     /* kIdleSafe */ bit(Place::kBusy) | bit(Place::kAvailable) | bit(Place::kTransit) |
         bit(Place::kClosing),
     /* kDraining */ bit(Place::kClosing),
-    /* kTransit */ bit(Place::kIdleUnproven) | bit(Place::kIdleSafe) | bit(Place::kClosing),
+    /* kTransit */ bit(Place::kClosing),
     /* kClosing */ bit(Place::kNew)};
 
 }  // namespace

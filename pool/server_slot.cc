@@ -18,7 +18,7 @@ ConnKey fixed_key(ConnKeyBuffer& buffer, const ServerAddress& address, HashKey s
 }  // namespace
 
 ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats,
-                       const SlotShares& shares, SlotEvents* events)
+                       const SlotShares& shares, SlotEvents* events, const SlotPeers& peers)
     : context_(context),
       spec_(spec),
       stats_(stats),
@@ -26,7 +26,10 @@ ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& 
       events_(events),
       pool_(context.memory, stats.pool,
             fixed_key(context.memory.key_buffer, spec.address, context.memory.secret), shares.idle),
-      purge_timer_(*this) {
+      peers_(peers),
+      next_lender_(peers.shard),
+      purge_timer_(*this),
+      hint_timer_(*this) {
   pool_.update(spec.pool);
   keep_warm();
 }
@@ -37,7 +40,8 @@ ServerSlot::~ServerSlot() {
 
 ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
   const ServerPool::Picked picked = pool_.pick(key, rules);
-  if (picked.conn == nullptr) return open(&user, key);
+  if (picked.conn == nullptr) return open(&user, key, picked.miss);
+  if (hinted_ && pool_.idle() == 0) hide_hint();
   ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
   RW_CHECK(conn.user_ == nullptr);
   context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
@@ -60,10 +64,10 @@ ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store,
 
 ServerSlot::Taken ServerSlot::open_single(ServerUser& user) {
   const ConnKey single{.bytes = {}, .hash = 0, .single_use = true};
-  return open(&user, &single);
+  return open(&user, &single, Miss::kPrivate);
 }
 
-ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key) {
+ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss miss) {
   if (shares_.connections != nullptr && !shares_.connections->try_acquire()) {
     stats_.full.add();
     // An idle one with another key holds a place that this request could use once it is closed.
@@ -72,9 +76,11 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key) {
     }
     return {.error = EAGAIN};
   }
-  stats_.connects.add();
   ServerConn* conn = context_.conns.take(context_, *this);
-  int error = conn == nullptr ? ENOBUFS : conn->stream_.connect(spec_.address);
+  const bool borrow = conn != nullptr && user != nullptr && may_borrow(key, miss);
+  int error = conn == nullptr ? ENOBUFS : 0;
+  if (error == 0 && !borrow) error = conn->stream_.connect(spec_.address);
+  if (!borrow) stats_.connects.add();
   if (error != 0) {
     if (conn != nullptr) context_.conns.give_back(conn);
     if (shares_.connections != nullptr) shares_.connections->release();
@@ -84,7 +90,9 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key) {
   pool_.begin(*conn, key, context_.now_ms());
   conn->user_ = user;
   if (user != nullptr) stats_.requests.add();
-  if (spec_.connect_timeout_ms != 0) {
+  if (borrow) {
+    start_borrow(*conn, key);
+  } else if (spec_.connect_timeout_ms != 0) {
     context_.timers.set(conn->timer_, context_.now_ms() + spec_.connect_timeout_ms);
   }
   return {.conn = conn};
@@ -114,6 +122,9 @@ void ServerSlot::after_finish(ServerConn& conn, ServerPool::Verdict verdict) {
     context_.timers.set(conn.timer_, context_.now_ms() + life);
   }
   arm_purge();
+  if (peers_.post != nullptr && spec_.borrow && !hinted_ && !hint_timer_.is_set()) {
+    context_.timers.set(hint_timer_, context_.now_ms() + kHintAfterMs);
+  }
   if (shares_.connections == nullptr) return;
   // Another shard may need the place more than this one an idle connection.
   if (verdict == ServerPool::Verdict::kParked && shares_.connections->should_free()) {
@@ -166,6 +177,7 @@ void ServerSlot::update(const SlotSpec& spec) {
 void ServerSlot::retire(CloseReason reason) {
   retired_ = true;
   context_.timers.cancel(purge_timer_);
+  hide_hint();
   pool_.retire(reason);
 }
 
@@ -181,7 +193,7 @@ void ServerSlot::keep_warm() {
   if (retired_ || spec_.warm == 0 || spec_.pool.mode == ReuseMode::kNever) return;
   for (uint32_t have = pool_.idle() + pool_.count(Place::kConnecting) + pool_.count(Place::kBusy);
        have < spec_.warm; ++have) {
-    if (open(nullptr, nullptr).conn == nullptr) break;
+    if (open(nullptr, nullptr, Miss::kNoneIdle).conn == nullptr) break;
   }
   arm_purge();
 }
@@ -191,7 +203,8 @@ void ServerSlot::arm_purge() {
   context_.timers.set(purge_timer_, context_.now_ms() + ServerPool::kPurgeMs);
 }
 
-void ServerSlot::on_timer(Timer& /*timer*/) {
+void ServerSlot::on_timer(Timer& timer) {
+  if (&timer == &hint_timer_) return show_hint();
   pool_.purge(context_.now_ms());
   keep_warm();
   if (pool_.total() > 0 || spec_.warm > 0 || pool_.need() > 0) arm_purge();

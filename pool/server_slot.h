@@ -6,8 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "core/counters.h"
+#include "pool/borrow.h"
 #include "pool/server_conn.h"
 #include "pool/server_pool.h"
 
@@ -19,12 +22,22 @@ struct SlotSpec {
   int64_t connect_timeout_ms = 2'000;
   PoolLimits pool;
   uint32_t warm = 0;  // connections to hold ready, this shard's share
+  bool borrow = false;
 };
 
 // This shard's parts of the limits of the whole process.
 struct SlotShares {
   BudgetShare* connections = nullptr;  // null: unlimited
   BudgetShare* idle = nullptr;
+};
+
+// The other shards' slots of the same server. `post` null: there are none.
+struct SlotPeers {
+  const void* server = nullptr;  // see Borrow::server
+  BorrowHints* hints = nullptr;
+  BorrowPost* post = nullptr;
+  uint32_t shard = 0;
+  uint32_t shards = 1;
 };
 
 // Told when a connection's place became free, so that who waits may try again.
@@ -38,22 +51,27 @@ class SlotEvents {
 
 // Counted per server and shard; written by the shard, read by the metrics endpoint.
 struct ServerStats {
-  Counter requests;        // handed a connection for
-  Counter connects;        // attempts to open one
-  Counter connect_errors;  // refused, timed out, ...
-  Counter stale;           // reused ones that were dead when they were used
-  Counter full;            // requests that found every connection of the limit in use
-  Counter responses[6];    // by class, [0]: none came
-  Counter bytes_sent;      // to the server
-  Counter bytes_received;  // from it
-  Counter sessions;        // gauge: in flight, what the balancer counts
+  Counter requests;         // handed a connection for
+  Counter connects;         // attempts to open one
+  Counter connect_errors;   // refused, timed out, ...
+  Counter stale;            // reused ones that were dead when they were used
+  Counter full;             // requests that found every connection of the limit in use
+  Counter borrows;          // questions to other shards,
+  Counter borrows_refused;  // which had nothing,
+  Counter borrows_late;     // or whose answer came too late
+  Counter lent;             // connections given to other shards
+  Counter responses[6];     // by class, [0]: none came
+  Counter bytes_sent;       // to the server
+  Counter bytes_received;   // from it
+  Counter sessions;         // gauge: in flight, what the balancer counts
   PoolStats pool;
 };
 
 class ServerSlot final : public TimerOwner {
  public:
   ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& stats,
-             const SlotShares& shares = {}, SlotEvents* events = nullptr);
+             const SlotShares& shares = {}, SlotEvents* events = nullptr,
+             const SlotPeers& peers = {});
   ~ServerSlot();
   ServerSlot(const ServerSlot&) = delete;
   ServerSlot& operator=(const ServerSlot&) = delete;
@@ -94,6 +112,10 @@ class ServerSlot final : public TimerOwner {
   void return_to_service();
   // Closes the idle connections, e.g. since the server was found down.
   void close_idle(CloseReason reason) { pool_.close_idle(reason); }
+  // Another shard asks for an idle connection: answers, now or when the connection is out of here.
+  void lend(std::unique_ptr<Borrow> borrow);
+  // The answer to a question of this slot.
+  void lent(std::unique_ptr<Borrow> borrow);
   // Other shards want places under the limit of connections: closes idle ones while that helps.
   void free_asked();
 
@@ -108,7 +130,28 @@ class ServerSlot final : public TimerOwner {
  private:
   friend class ServerConn;
 
-  Taken open(ServerUser* user, const ConnKey* key);
+  // How long an answer is waited for before connecting: a tick of the timers at least.
+  static constexpr int64_t kBorrowWaitMs = 8;
+  static constexpr size_t kBorrowsMax = 8;
+  static constexpr int64_t kHintAfterMs = 20;  // idle for so long: may be lent
+
+  struct Pending {
+    uint64_t token;
+    ServerConn* conn;
+  };
+
+  Taken open(ServerUser* user, const ConnKey* key, Miss miss);
+  [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss) const;
+  void start_borrow(ServerConn& conn, const ConnKey* key);
+  void start_connect(ServerConn& conn);
+  void start_connect_later(ServerConn& conn);
+  bool forget_borrow(const ServerConn& conn);
+  void take_in(Borrow& borrow);
+  void detached(ServerConn& conn, int fd, bool clean);
+  void show_hint();
+  void hide_hint();
+  void borrow_is_late(ServerConn& conn);
+  void never_opened(ServerConn& conn);
   void opened_ahead(ServerConn& conn);
   void after_finish(ServerConn& conn, ServerPool::Verdict verdict);
   void reclaim(ServerConn& conn);
@@ -121,7 +164,13 @@ class ServerSlot final : public TimerOwner {
   SlotShares shares_;
   SlotEvents* events_;
   ServerPool pool_;
+  SlotPeers peers_;
+  std::vector<Pending> pending_;  // questions without an answer yet
+  uint64_t next_token_ = 1;
+  uint32_t next_lender_ = 0;
   Timer purge_timer_;
+  Timer hint_timer_;
+  bool hinted_ = false;  // the others know that there is something to lend
   bool retired_ = false;
 };
 

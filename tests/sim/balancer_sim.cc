@@ -18,6 +18,25 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
 struct Sum {
   uint64_t answered = 0;
   uint64_t refused = 0;
+  uint64_t queued = 0;
+  uint64_t lent = 0;
+  std::array<uint64_t, kHows> handed{};
+  std::array<uint64_t, kCloseReasons> closed{};
+
+  // How often what happened.
+  [[nodiscard]] std::string text() const {
+    std::string out = std::to_string(answered) + " answered, " + std::to_string(refused) +
+                      " refused, " + std::to_string(queued) + " queued, " + std::to_string(lent) +
+                      " lent; connections";
+    for (size_t i = 0; i < kHows; ++i) {
+      out += " " + std::string(kHowNames[i]) + " " + std::to_string(handed[i]);
+    }
+    out += "; closed";
+    for (size_t i = 0; i < kCloseReasons; ++i) {
+      out += " " + std::string(kCloseReasonNames[i]) + " " + std::to_string(closed[i]);
+    }
+    return out;
+  }
 };
 
 void run_seed(uint64_t seed, bool faults, Sum& sum) {
@@ -28,6 +47,10 @@ void run_seed(uint64_t seed, bool faults, Sum& sum) {
   REQUIRE(world.check() == "");
   sum.answered += world.answered;
   sum.refused += world.refused;
+  sum.queued += world.queued;
+  sum.lent += world.lent;
+  for (size_t i = 0; i < kHows; ++i) sum.handed[i] += world.handed[i];
+  for (size_t i = 0; i < kCloseReasons; ++i) sum.closed[i] += world.closed[i];
 }
 
 }  // namespace
@@ -39,7 +62,7 @@ TEST_CASE("Balancer: seeds without faults -> every good request is answered with
   for (uint64_t seed = first > 0 ? first : 1; seed < (first > 0 ? first : 1) + count; ++seed) {
     run_seed(seed, false, sum);
   }
-  MESSAGE(sum.answered << " answered, " << sum.refused << " refused");
+  MESSAGE(sum.text());
   CHECK((first > 0 || sum.answered > count));
 }
 
@@ -50,8 +73,15 @@ TEST_CASE("Balancer: seeds with faults -> nothing mixed, nothing leaked, everyth
   for (uint64_t seed = first > 0 ? first : 1; seed < (first > 0 ? first : 1) + count; ++seed) {
     run_seed(seed, true, sum);
   }
-  MESSAGE(sum.answered << " answered, " << sum.refused << " refused");
+  MESSAGE(sum.text());
   CHECK((first > 0 || sum.answered > count));
+  if (count < 1000) return;
+  // Everything that depends on the pools was met.
+  CHECK(sum.queued > 0);
+  CHECK(sum.lent > 0);
+  for (const How how : {How::kFresh, How::kSession, How::kSafe, How::kUnproven, How::kBorrowed}) {
+    CHECK(sum.handed[static_cast<size_t>(how)] > 0);
+  }
 }
 
 TEST_CASE("Balancer: the same seed -> the same run") {

@@ -170,6 +170,12 @@ SimShard::SimShard(SimNet& net, const WorkerOptions& options)
   net.set_loop(io, this);
 }
 
+SimShard::~SimShard() {
+  for (const Handed& handed : inbox_) {
+    if (handed.fd < 0) RW_CHECK(Worker::drop(handed.mail) < 0);
+  }
+}
+
 void SimShard::turn() {
   io.run_once(0);
   const int64_t next_ms = worker.after_turn();
@@ -194,7 +200,7 @@ void SimShard::on_wake() {
   }
 }
 
-void SimShard::tell(const BudgetMail& mail) {
+void SimShard::tell(const ShardMail& mail) {
   inbox_.push_back({.peer = {}, .mail = mail});
   io.wake();
 }
@@ -249,6 +255,7 @@ std::string HttpWorld::configuration(uint64_t generation) {
                            "\nwarm = " + std::to_string(prng_.below(3)) +
                            (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
                            (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
+                           (prng_.below(4) == 0 ? "\nshare = \"shard\"" : "") +
                            (prng_.below(2) == 0 ? "\nkey = [\"client.ip\"]\n" : "\n");
   return "version = 1\n[defaults.timeouts]\nrequest_headers = \"2s\"\nrequest_body = \"2s\"\n"
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
@@ -306,18 +313,18 @@ bool HttpWorld::hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerA
 }
 
 // Mailboxes are full now and then.
-bool HttpWorld::tell(uint32_t to, const BudgetMail& mail) {
+bool HttpWorld::tell(uint32_t to, const ShardMail& mail) {
   if (prng_.below(8) == 0) return false;
   shards_[to]->tell(mail);
   return true;
 }
 
 void HttpWorld::ask_return(Budget& budget, uint32_t shard) {
-  shards_[shard]->tell({.kind = BudgetMail::Kind::kAskReturn, .budget = &budget});
+  shards_[shard]->tell({.kind = ShardMail::Kind::kAskReturn, .object = &budget});
 }
 
 void HttpWorld::notify(Budget& budget, uint32_t shard) {
-  shards_[shard]->tell({.kind = BudgetMail::Kind::kNotify, .budget = &budget});
+  shards_[shard]->tell({.kind = ShardMail::Kind::kNotify, .object = &budget});
 }
 
 void HttpWorld::add_client(uint64_t number) {
@@ -448,9 +455,32 @@ std::string HttpWorld::check_client(const Client& client) {
   return "bytes behind the last answer: " + std::string(in.substr(0, 160));
 }
 
-std::string HttpWorld::check_gauges() const {
+// What happened at all, so that a run of many seeds can tell that it went everywhere.
+void HttpWorld::add_up(const Snapshot& snapshot, uint32_t shard) {
+  const auto is_new = [&](const void* object) {
+    if (std::find(counted_.begin(), counted_.end(), object) != counted_.end()) return false;
+    counted_.push_back(object);
+    return true;
+  };
+  for (const auto& upstream : snapshot.upstreams) {
+    UpstreamStats& stats = upstream->shard.at(shard);
+    if (is_new(&stats)) queued += stats.queued_total.get();
+  }
+  for (const auto& servers : snapshot.servers) {
+    for (const auto& server : servers) {
+      ServerStats& stats = server->shard.at(shard);
+      if (!is_new(&stats)) continue;
+      lent += stats.lent.get();
+      for (size_t i = 0; i < kHows; ++i) handed[i] += stats.pool.handed[i].get();
+      for (size_t i = 0; i < kCloseReasons; ++i) closed[i] += stats.pool.closed[i].get();
+    }
+  }
+}
+
+std::string HttpWorld::check_gauges() {
   for (const auto& snapshot : all_snapshots_) {
     for (uint32_t shard = 0; shard < shards_.size(); ++shard) {
+      add_up(*snapshot, shard);
       for (const auto& listener : snapshot->listeners) {
         ListenerStats& stats = listener->shard.at(shard);
         if (stats.active.get() != 0) return "listener gauge: active";

@@ -67,12 +67,13 @@ class SimOrigin final : public SimHandler {
 class SimShard final : public SimLoop, public WakeOwner {
  public:
   SimShard(SimNet& net, const WorkerOptions& options);
+  ~SimShard();
 
   void turn() override;
   [[nodiscard]] int64_t deadline_us() const override { return deadline_us_; }
   void on_wake() override;
   void post(uint32_t listener, int fd, const PeerAddress& peer);
-  void tell(const BudgetMail& mail);
+  void tell(const ShardMail& mail);
 
   SimIo io;
   Worker worker;
@@ -82,7 +83,7 @@ class SimShard final : public SimLoop, public WakeOwner {
     uint32_t listener = 0;
     int fd = -1;  // -1: mail
     PeerAddress peer;
-    BudgetMail mail;
+    ShardMail mail;
   };
   SimNet& net_;
   int64_t deadline_us_ = 0;
@@ -101,14 +102,18 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   [[nodiscard]] std::string check();
 
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
-  bool tell(uint32_t to, const BudgetMail& mail) override;
+  bool tell(uint32_t to, const ShardMail& mail) override;
   void ask_return(Budget& budget, uint32_t shard) override;
   void notify(Budget& budget, uint32_t shard) override;
   void on_sim_timer(uint32_t tag) override;
 
   SimNet net;
-  uint64_t answered = 0;  // 200 and 204 with the right bytes
-  uint64_t refused = 0;   // error answers of the balancer's own
+  uint64_t answered = 0;                         // 200 and 204 with the right bytes
+  uint64_t refused = 0;                          // error answers of the balancer's own
+  uint64_t queued = 0;                           // waited for room
+  uint64_t lent = 0;                             // connections that changed shards
+  std::array<uint64_t, kHows> handed{};          // by How
+  std::array<uint64_t, kCloseReasons> closed{};  // by CloseReason
 
  private:
   struct Client {
@@ -123,7 +128,9 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   [[nodiscard]] std::string limit();
   [[nodiscard]] bool clients_done() const;
   [[nodiscard]] std::string check_client(const Client& client);
-  [[nodiscard]] std::string check_gauges() const;
+  [[nodiscard]] std::string check_gauges();
+  void add_up(const Snapshot& snapshot, uint32_t shard);
+  std::vector<const void*> counted_;
 
   Prng prng_;
   bool faults_;

@@ -154,6 +154,15 @@ void SimIo::abort(Socket& socket) {
   close(socket, true);
 }
 
+void SimIo::detach(Socket& socket) {
+  SimEnd& end = end_of(socket);
+  RW_CHECK(!end.closing && !end.connecting && !end.leaving);
+  end.leaving = true;
+  end.receiving = end.wants_writable = false;
+  end.closed_turn = in_turn_ ? turns_ : 0;
+  relist(end, ref_of(socket));
+}
+
 void SimIo::close(Socket& socket, bool abort) {
   if (!socket.open()) return;
   SimEnd& end = end_of(socket);
@@ -192,7 +201,7 @@ bool SimIo::writable(const SimEnd& end, const SimRef& ref) const {
 }
 
 bool SimIo::deliverable(const SimEnd& end, const SimRef& ref) const {
-  if (end.closing) return true;
+  if (end.closing || end.leaving) return true;
   if (end.connecting) return end.connect_done;
   const bool something = end.in.readable() > 0 || end.in.fin_arrived || end.broken;
   return (end.receiving && !end.ended && something) || writable(end, ref);
@@ -233,6 +242,10 @@ void SimIo::deliver(const SimRef& ref) {
   if (end.closing) {
     if (end.closed_turn == turns_) return list(end, ref);  // Not in the turn of close().
     return deliver_closed(end, ref);
+  }
+  if (end.leaving) {
+    if (end.closed_turn == turns_) return list(end, ref);
+    return deliver_detached(end, ref);
   }
   if (end.connecting) {
     if (!end.connect_done) return;
@@ -298,6 +311,19 @@ void SimIo::deliver_closed(SimEnd& end, const SimRef& ref) {
   --attached_;
   net_.release(ref);
   socket.owner_.on_closed(socket);  // May free or re-use the socket: last access.
+}
+
+void SimIo::deliver_detached(SimEnd& end, const SimRef& ref) {
+  Socket& socket = *end.socket;
+  const int fd = socket.fd_;
+  net_.trace(7, ref.slot, ref.side);
+  ++events_;
+  end.leaving = false;
+  end.socket = nullptr;
+  end.io = nullptr;
+  socket.fd_ = -1;
+  --attached_;
+  socket.owner_.on_detached(socket, fd, true);  // May free or re-use the socket: last access.
 }
 
 void SimIo::deliver_wake() {

@@ -35,6 +35,7 @@ class SimIo final : public Io {
   void want_writable(Socket& socket) override;
   void shutdown_send(Socket& socket) override;
   void close(Socket& socket) override;
+  void detach(Socket& socket) override;
   // Inside SimNet::step(): one turn without waiting. From a test: steps the whole net until this
   // Io has delivered an event, or the virtual time-out has passed, or nothing is left to happen.
   void run_once(int timeout_ms) override;
@@ -74,6 +75,7 @@ class SimIo final : public Io {
   void deliver_end(SimEnd& end, const SimRef& ref);
   void deliver_writable(SimEnd& end, const SimRef& ref);
   void deliver_closed(SimEnd& end, const SimRef& ref);
+  void deliver_detached(SimEnd& end, const SimRef& ref);
   void deliver_wake();
   void accept_all();
   void accept_from(int fd, size_t count_max);

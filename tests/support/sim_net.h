@@ -120,6 +120,7 @@ struct SimEnd {
   bool ended = false;
   bool wants_writable = false;
   bool closing = false;
+  bool leaving = false;      // detach() was called
   bool listed = false;       // stands on its SimIo's list
   uint64_t closed_turn = 0;  // the turn in which close() was called
 };
