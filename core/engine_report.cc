@@ -81,7 +81,12 @@ std::string engine_report() {
   text += std::string("registered ring descriptor: ") + (probe.registered_fd ? "yes" : "no") + "\n";
   text += std::string("self-test of multishot polls: ") +
           (probe.usable() ? "passed" : probe.failure.c_str()) + "\n";
-  if (probe.usable()) add_receive(text, ring);
+  if (probe.usable()) {
+    const std::string failure = ring.use_ring_messages();
+    text +=
+        "self-test of ring messages (MSG_RING): " + (failure.empty() ? "passed" : failure) + "\n";
+    add_receive(text, ring);
+  }
   text += kUnused;
   text +=
       std::string("engine.kind = \"auto\" uses: ") + (probe.usable() ? "io_uring" : "epoll") + "\n";

@@ -21,6 +21,10 @@ EngineResult make_engine(const EngineOptions& options) {
     }
     const RingProbe& probe = ring->probe();
     if (probe.usable()) {
+      if (options.doorbell == Doorbell::kRingMessage) {
+        const std::string failure = ring->use_ring_messages();
+        if (!failure.empty()) result.reason = "doorbells by eventfd: " + failure;
+      }
       result.io = std::move(ring);
       return result;
     }

@@ -14,9 +14,14 @@ enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };
 // buffers. kAuto is kPoll, which bench/engine shows to be the better (docs/decisions.md).
 enum class ReceiveMode : uint8_t { kAuto, kPoll, kMultishot };
 
+// How a shard wakes another one: by writing its eventfd, or by IORING_OP_MSG_RING where both have
+// rings. kAuto is the one that bench/doorbell_bench shows to be the better (docs/decisions.md).
+enum class Doorbell : uint8_t { kAuto, kEventfd, kRingMessage };
+
 struct EngineOptions {
   EngineKind kind = EngineKind::kAuto;
   ReceiveMode receive = ReceiveMode::kAuto;
+  Doorbell doorbell = Doorbell::kAuto;
   uint32_t entries = 4096;  // of the submission queue; the completion queue is four times as long
   uint32_t spin_us = 0;     // the longest spin before sleeping; 0: sleep at once
 };

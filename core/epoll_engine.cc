@@ -20,22 +20,27 @@ EpollEngine::~EpollEngine() {
   ::close(epoll_);
 }
 
-void EpollEngine::arm(Tag tag, int fd) {
+void EpollEngine::arm(Tag tag, int fd, bool /*once*/) {
+  counters_.arms.add();
   const bool is_socket = tag.kind == Kind::kIn || tag.kind == Kind::kOut;
+  bool out = false;
+  if (is_socket) {
+    if (tag.slot >= wanted_.size()) wanted_.resize(tag.slot + 1);
+    (tag.kind == Kind::kOut ? wanted_[tag.slot].out : wanted_[tag.slot].in) = true;
+    out = wanted_[tag.slot].out;
+  }
+  // Both kinds of a socket share its registration, so the second must not undo the first.
   epoll_event event{};
-  event.events = EPOLLET | EPOLLIN | EPOLLRDHUP | (tag.kind == Kind::kOut ? EPOLLOUT : 0U);
-  // Both kinds of a socket share its registration.
+  event.events = EPOLLET | EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0U);
   event.data.u64 = pack({is_socket ? Kind::kIn : tag.kind, tag.slot, tag.generation});
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
     RW_CHECK(errno == EEXIST);
     RW_CHECK(epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0);
   }
-  if (!is_socket) return;
-  if (tag.slot >= wanted_.size()) wanted_.resize(tag.slot + 1);
-  (tag.kind == Kind::kOut ? wanted_[tag.slot].out : wanted_[tag.slot].in) = true;
 }
 
 bool EpollEngine::cancel(Tag tag, int fd) {
+  counters_.cancels.add();
   epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // ENOENT on the second kind: already gone.
   if (tag.kind == Kind::kIn || tag.kind == Kind::kOut) wanted_[tag.slot] = {};
   return true;

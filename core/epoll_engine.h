@@ -10,7 +10,7 @@
 
 namespace ringway {
 
-class EpollEngine final : public SocketIo {
+class EpollEngine : public SocketIo {
  public:
   explicit EpollEngine(uint32_t spin_us);
   ~EpollEngine() override;
@@ -23,7 +23,7 @@ class EpollEngine final : public SocketIo {
     bool out = false;
   };
 
-  void arm(Tag tag, int fd) override;
+  void arm(Tag tag, int fd, bool once) override;
   bool cancel(Tag tag, int fd) override;
   void submit() override {}
   bool poll_now() override;

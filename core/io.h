@@ -29,17 +29,21 @@ struct EngineCounters {
   Counter turns;
   Counter events;  // delivered by the kernel
   Counter accepts;
-  Counter accept_pauses;    // EMFILE, ENFILE, ENOBUFS, ENOMEM
-  Counter sq_full;          // a full submission queue was submitted early
-  Counter submit_busy;      // the kernel took no submissions (EBUSY, EAGAIN); they were kept
-  Counter cq_overflows;     // turns in which the kernel held back completions
-  Counter stale_events;     // for a socket that was closed meanwhile
-  Counter receive_starved;  // multishot receives that found no buffer; they were armed again
-  Counter receive_held;     // bytes that came behind a pause, copied until the owner wanted them
-  Counter wakes;            // by other threads
-  Counter spins;            // waits that began by spinning
-  Counter spin_us;          // spent so
-  Counter sleeps;           // waits that gave up the core
+  Counter accept_pauses;     // EMFILE, ENFILE, ENOBUFS, ENOMEM
+  Counter sq_full;           // a full submission queue was submitted early
+  Counter submit_busy;       // the kernel took no submissions (EBUSY, EAGAIN); they were kept
+  Counter cq_overflows;      // turns in which the kernel held back completions
+  Counter stale_events;      // for a socket that was closed meanwhile
+  Counter arms;              // readiness or bytes asked of the kernel
+  Counter cancels;           // and taken back
+  Counter receive_starved;   // multishot receives that found no buffer; they were armed again
+  Counter receive_held;      // bytes that came behind a pause, copied until the owner wanted them
+  Counter wakes;             // by other threads
+  Counter doorbells;         // to other rings, as ring messages
+  Counter doorbells_failed;  // and rung again by wake()
+  Counter spins;             // waits that began by spinning
+  Counter spin_us;           // spent so
+  Counter sleeps;            // waits that gave up the core
 };
 
 // Receives the events of one Socket. Called from Io::run_once() only, never from inside a call
@@ -117,6 +121,10 @@ class Socket {
   bool stopping_ = false;      // its multishot receive was cancelled and has not ended yet
   bool leaving_ = false;       // detach() was called
   bool tainted_ = false;       // bytes were dropped while leaving
+  bool patient_ = false;       // expect_nothing() holds
+  bool late_ = false;          // not watched, on purpose: stands on the engine's list of such
+  bool guessed_ = false;       // readable_ is a guess, right after it was accepted
+  uint8_t short_waits_ = 0;    // polls so far that ended with their first event
   HeldBytes* held_ = nullptr;  // what came while it was paused; null: nothing
 };
 
@@ -153,6 +161,13 @@ class Io {
   // that any thread may make.
   virtual void wake() = 0;
 
+  // As target.wake(), from the thread of this Io, which may have a cheaper way for it than a
+  // system call. The target may hear of it only after this turn. It must outlive this Io's turns.
+  virtual void wake_other(Io& target) { target.wake(); }
+
+  // For wake_other(): the ring that takes IORING_OP_MSG_RING for this Io, or -1.
+  [[nodiscard]] virtual int doorbell_fd() const { return -1; }
+
   // Gives `fd`, connected and non-blocking, to the engine. Receiving starts paused.
   virtual void adopt(Socket& socket, int fd) = 0;
 
@@ -162,6 +177,11 @@ class Io {
 
   // Turns receiving on or off. Off is the back-pressure: the peer's window fills.
   virtual void set_receiving(Socket& socket, bool on) = 0;
+
+  // A hint: the owner has all the bytes it needs for now and expects none before its next send().
+  // Until that, or for 10 ms, the engine may leave the peer unwatched, which saves taking the watch
+  // back if the owner sends and closes. Bytes and ends are noticed that much later; none is lost.
+  virtual void expect_nothing(Socket& /*socket*/) {}
 
   // Sends what the kernel takes now. Returns the number of bytes taken, 0 if the send buffer is
   // full, or a negative errno.

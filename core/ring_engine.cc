@@ -36,11 +36,11 @@ RingEngine::~RingEngine() {
   if (up_) io_uring_queue_exit(&ring_);
 }
 
-bool RingEngine::set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags) {
+bool RingEngine::try_set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags) {
   io_uring_params params{};
   params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   params.cq_entries = cq_entries;
-  const int result = io_uring_queue_init_params(entries, &ring_, &params);
+  const int result = queue_init_(entries, &ring_, &params);
   if (result < 0) {
     probe_.setup_error = -result;
     return false;
@@ -52,16 +52,32 @@ bool RingEngine::set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags) {
   return true;
 }
 
+// EINVAL does not say which flag was refused. First the two without which little changes are given
+// up, one by one; then, as on older kernels, the newest of the rest, step by step.
+bool RingEngine::set_up(uint32_t entries, uint32_t cq_entries) {
+  constexpr uint32_t kDefer = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+  constexpr uint32_t kCoop = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  constexpr uint32_t kSteps[] = {
+      kDefer | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+      kDefer | IORING_SETUP_TASKRUN_FLAG,
+      kDefer | IORING_SETUP_SUBMIT_ALL,
+      kDefer,
+      IORING_SETUP_SINGLE_ISSUER | kCoop | IORING_SETUP_SUBMIT_ALL,  // Linux 6.0
+      kCoop | IORING_SETUP_SUBMIT_ALL,                               // 5.19
+      IORING_SETUP_SUBMIT_ALL,                                       // 5.18
+      0,
+  };
+  for (const uint32_t flags : kSteps) {
+    if (try_set_up(entries, cq_entries, flags)) return true;
+    // Rings are charged to RLIMIT_MEMLOCK on new kernels: a small one beats none.
+    if (probe_.setup_error == ENOMEM && try_set_up(256, 1024, flags)) return true;
+    if (probe_.setup_error != EINVAL) return false;
+  }
+  return false;
+}
+
 void RingEngine::start(uint32_t entries, uint32_t cq_entries) {
-  constexpr uint32_t kBest = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                             IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG;
-  constexpr uint32_t kPlain = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-  if (cq_entries == 0) cq_entries = entries * 4;
-  bool made = set_up(entries, cq_entries, kBest);
-  // Rings are charged to RLIMIT_MEMLOCK on new kernels: a small one beats none.
-  if (!made && probe_.setup_error == ENOMEM) made = set_up(256, 1024, kBest);
-  if (!made && probe_.setup_error == EINVAL) made = set_up(entries, cq_entries, kPlain);
-  if (!made) return;
+  if (!set_up(entries, cq_entries == 0 ? entries * 4 : cq_entries)) return;
   if ((probe_.features & kFeaturesNeeded) != kFeaturesNeeded) {
     probe_.failure = "features are missing; Linux 6.1 or newer is needed";
     return;
@@ -86,7 +102,7 @@ bool RingEngine::next_completion(int32_t& result, uint32_t& flags) {
 void RingEngine::self_test() {
   const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   const Tag tag{Kind::kWake, 0xffff'ffff, 0};
-  arm(tag, fd);
+  arm(tag, fd, false);
   int32_t result = 0;
   uint32_t flags = 0;
   for (int i = 0; i < 2 && probe_.failure.empty(); ++i) {
@@ -122,7 +138,7 @@ std::string RingEngine::test_multishot() {
   }
   std::string reason;
   const Tag tag{Kind::kReceive, 0xffff'ffff, 0};
-  arm(tag, pair[0]);
+  arm(tag, pair[0], false);
   int32_t result = 0;
   uint32_t flags = 0;
   for (const char message : {'a', 'b'}) {
@@ -166,10 +182,14 @@ void RingEngine::prepare(io_uring_sqe& entry, const Waiting& what) {
     io_uring_sqe_set_data64(&entry, 0);
     return;
   }
-  if (what.tag.kind == Kind::kReceive) {
+  if (what.tag.kind == Kind::kBell) {
+    io_uring_prep_msg_ring(&entry, what.fd, 0, pack({Kind::kBell, 0, 0}), 0);
+    entry.flags |= IOSQE_CQE_SKIP_SUCCESS;  // Only a failure is told: on_bell_failed().
+  } else if (what.tag.kind == Kind::kReceive) {
     receive_->prepare(entry, what.fd);
-  } else if (what.tag.kind == Kind::kOut) {
-    io_uring_prep_poll_add(&entry, what.fd, POLLOUT);
+  } else if (what.once) {
+    const bool out = what.tag.kind == Kind::kOut;
+    io_uring_prep_poll_add(&entry, what.fd, out ? POLLOUT : POLLIN | POLLRDHUP);
   } else {
     io_uring_prep_poll_multishot(&entry, what.fd, POLLIN | POLLRDHUP);
   }
@@ -198,16 +218,19 @@ void RingEngine::push_backlog() {
   backlog_.erase(backlog_.begin(), backlog_.begin() + static_cast<ptrdiff_t>(done));
 }
 
-void RingEngine::arm(Tag tag, int fd) {
-  push({tag, fd, false});
+void RingEngine::arm(Tag tag, int fd, bool once) {
+  counters_.arms.add();
+  push({tag, fd, false, once});
 }
 
 bool RingEngine::cancel(Tag tag, int fd) {
-  push({tag, fd, true});
+  counters_.cancels.add();
+  push({tag, fd, true, true});
   return false;
 }
 
 void RingEngine::submit() {
+  forget_bells();
   const int result = io_uring_submit(&ring_);
   if (result < 0 && result != -EINTR) counters_.submit_busy.add();
 }
@@ -224,6 +247,7 @@ size_t RingEngine::collect(int timeout_ms, Batch& batch) {
     push_backlog();
     timeout_ms = backlog_.empty() ? timeout_ms : 0;
   }
+  forget_bells();
   if (io_uring_cq_has_overflow(&ring_)) counters_.cq_overflows.add();
   __kernel_timespec timeout{.tv_sec = timeout_ms / 1000,
                             .tv_nsec = timeout_ms % 1000 * 1'000'000LL};
@@ -253,6 +277,10 @@ size_t RingEngine::reap(Batch& batch) {
     ++seen;
     if (cqe->user_data == 0) continue;  // a cancel that found nothing: the poll had just ended
     const Tag tag = unpack(cqe->user_data);
+    if (tag.kind == Kind::kBell && tag.generation != 0) {
+      on_bell_failed(tag, -cqe->res);
+      continue;
+    }
     if (tag.kind == Kind::kReceive) receive_->note(cqe->flags);
     batch[count++] = {.tag = tag,
                       .mask = cqe->res < 0 ? 0 : static_cast<uint32_t>(cqe->res),

@@ -33,10 +33,15 @@ struct RingProbe {
 
 class RingEngine final : public SocketIo {
  public:
-  explicit RingEngine(const uint32_t spin_us) : SocketIo(spin_us) {}
+  // As io_uring_queue_init_params(3); tests have others.
+  using SetUp = int (*)(unsigned entries, io_uring* ring, io_uring_params* params);
+
+  explicit RingEngine(const uint32_t spin_us, SetUp set_up = io_uring_queue_init_params)
+      : SocketIo(spin_us), queue_init_(set_up) {}
   ~RingEngine() override;
 
-  // Sets the ring up and tests it. The engine may be used if probe().usable() afterwards.
+  // Sets the ring up, with as few of the wanted flags given up as this kernel asks for, and tests
+  // it. The engine may be used if probe().usable() afterwards.
   // `cq_entries` 0: four times `entries`.
   void start(uint32_t entries, uint32_t cq_entries = 0);
   [[nodiscard]] const RingProbe& probe() const { return probe_; }
@@ -48,25 +53,42 @@ class RingEngine final : public SocketIo {
   // The receive buffers, or null when receiving is by poll.
   [[nodiscard]] const ReceiveRing* receive_ring() const { return receive_.get(); }
 
+  // Takes and sends doorbells as ring messages from now on, if a message of another thread's ring
+  // wakes this one here. Returns an empty text, or why not; wake() does it all then. Takes about
+  // a millisecond. REQUIRES: probe().usable(), no turn was run yet.
+  [[nodiscard]] std::string use_ring_messages();
+  void wake_other(Io& target) override;
+  int doorbell_fd() const override { return doorbell_fd_; }
+
   const char* name() const override { return "io_uring"; }
 
  private:
+  // Another Io whose doorbell was rung, and whether that waits in the submission queue.
+  struct Bell {
+    Io* target;
+    bool queued;
+  };
   // A submission that found no room.
   struct Waiting {
     Tag tag;
     int fd;
     bool is_cancel;
+    bool once;
   };
 
-  bool set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags);
+  bool set_up(uint32_t entries, uint32_t cq_entries);
+  bool try_set_up(uint32_t entries, uint32_t cq_entries, uint32_t flags);
   void self_test();
+  std::string test_ring_messages();
+  void on_bell_failed(Tag tag, int error);
+  void forget_bells();
   // Waits up to a second for one completion during a self-test.
   bool next_completion(int32_t& result, uint32_t& flags);
   std::string test_multishot();
   void prepare(io_uring_sqe& entry, const Waiting& what);
   void push(const Waiting& what);
   void push_backlog();
-  void arm(Tag tag, int fd) override;
+  void arm(Tag tag, int fd, bool once) override;
   bool cancel(Tag tag, int fd) override;
   void submit() override;
   bool poll_now() override;
@@ -77,9 +99,13 @@ class RingEngine final : public SocketIo {
   size_t reap(Batch& batch);
 
   std::unique_ptr<ReceiveRing> receive_;  // outlives ring_, which is closed in the destructor
+  const SetUp queue_init_;
   io_uring ring_{};
   RingProbe probe_;
   std::vector<Waiting> backlog_;
+  std::vector<Bell> bells_;  // by first use, at most one per Io of the process
+  bool bells_queued_ = false;
+  int doorbell_fd_ = -1;
   bool up_ = false;
 };
 

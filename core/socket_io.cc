@@ -61,7 +61,7 @@ void SocketIo::listen(int fd, AcceptOwner& owner) {
   free->armed = free->in_use = true;
   free->resume_at_ms = 0;
   const auto slot = static_cast<uint32_t>(free - listeners_.begin());
-  arm({Kind::kListen, slot, free->generation}, fd);
+  arm({Kind::kListen, slot, free->generation}, fd, false);
 }
 
 void SocketIo::unlisten(int fd) {
@@ -90,7 +90,7 @@ void SocketIo::discard(int fd) {
 void SocketIo::set_wake_owner(WakeOwner& owner) {
   RW_CHECK(wake_owner_ == nullptr);
   wake_owner_ = &owner;
-  arm({Kind::kWake, 0, 0}, wake_fd_);
+  arm({Kind::kWake, 0, 0}, wake_fd_, false);
 }
 
 void SocketIo::wake() {
@@ -118,12 +118,14 @@ void SocketIo::attach(Socket& socket, int fd) {
   socket.connecting_ = socket.closing_ = socket.queued_ = false;
   socket.starved_ = socket.stopping_ = false;
   socket.leaving_ = socket.tainted_ = false;
+  socket.patient_ = socket.late_ = socket.guessed_ = false;
+  socket.short_waits_ = 0;
   socket.completes_ = completes_;
 }
 
 void SocketIo::adopt(Socket& socket, int fd) {
   attach(socket, fd);
-  if (!socket.completes_) arm_once(socket, Kind::kIn);
+  if (!socket.completes_) guess_or_watch(socket);
 }
 
 int SocketIo::connect(Socket& socket, const sockaddr* address, socklen_t length) {
@@ -156,7 +158,7 @@ void SocketIo::arm_once(Socket& socket, Kind kind) {
   const uint8_t bit = bit_of(kind);
   if ((socket.armed_ & bit) != 0) return;
   socket.armed_ |= bit;
-  arm(tag_of(socket, kind), socket.fd_);
+  arm(tag_of(socket, kind), socket.fd_, kind == Kind::kOut);
 }
 
 void SocketIo::enqueue(Socket& socket) {
@@ -175,6 +177,7 @@ void SocketIo::set_receiving(Socket& socket, bool on) {
 
 ssize_t SocketIo::send(Socket& socket, std::span<const iovec> pieces) {
   RW_CHECK(socket.open() && !socket.closing_);
+  end_patience(socket);
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(pieces.data());  // sendmsg(2) does not write to it.
   message.msg_iovlen = pieces.size();
@@ -191,12 +194,14 @@ void SocketIo::want_writable(Socket& socket) {
 
 void SocketIo::shutdown_send(Socket& socket) {
   RW_CHECK(socket.open());
+  end_patience(socket);
   ::shutdown(socket.fd_, SHUT_WR);
 }
 
 void SocketIo::close(Socket& socket) {
   if (!socket.open() || socket.closing_) return;
   // Without shutdown(2) an armed poll keeps the file alive and the peer sees no FIN.
+  // Most short connections are not watched any more here (core/socket_watch.cc).
   if (socket.armed_ != 0) ::shutdown(socket.fd_, SHUT_RDWR);
   start_closing(socket);
 }
@@ -257,9 +262,14 @@ void SocketIo::flush_graveyard() {
 void SocketIo::on_wake_event(const Event& event) {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t got = ::read(wake_fd_, &count, sizeof count);
-  if (event.last) arm(event.tag, wake_fd_);
+  if (event.last) arm(event.tag, wake_fd_, false);
   counters_.wakes.add();
   wake_owner_->on_wake();
+}
+
+void SocketIo::on_doorbell() {
+  counters_.wakes.add();
+  if (wake_owner_ != nullptr) wake_owner_->on_wake();
 }
 
 void SocketIo::on_listen_event(const Event& event) {
@@ -274,6 +284,7 @@ void SocketIo::on_listen_event(const Event& event) {
 
 void SocketIo::on_event(const Event& event) {
   if (event.tag.kind == Kind::kWake) return on_wake_event(event);
+  if (event.tag.kind == Kind::kBell) return on_doorbell();
   if (event.tag.kind == Kind::kListen) return on_listen_event(event);
   if (event.tag.kind == Kind::kReceive) return on_receive_event(event);
   const Entry& entry = table_[event.tag.slot];
@@ -294,10 +305,10 @@ void SocketIo::on_event(const Event& event) {
     if (socket->connecting_) return finish_connect(*socket);
     return socket->owner_.on_writable(*socket);
   }
-  // A multishot poll may end by itself (a full completion queue): armed again, nothing is lost.
-  if (event.last) arm_once(*socket, Kind::kIn);
+  // Where the poll has ended, read() arms it again once nothing is left to read.
   socket->readable_ = true;
-  if (event.last || (event.mask & (POLLRDHUP | POLLHUP | POLLERR)) != 0) socket->hangup_ = true;
+  if (event.mask == 0 || (event.mask & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+    socket->hangup_ = true;
   if (socket->receiving_ && !socket->queued_) read(*socket);
 }
 
@@ -307,7 +318,7 @@ void SocketIo::finish_connect(Socket& socket) {
   socklen_t length = sizeof error;
   getsockopt(socket.fd_, SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) socket.ended_ = true;  // Nothing will arrive; the owner closes it.
-  if (!socket.completes_ && error == 0) arm_once(socket, Kind::kIn);
+  if (error == 0) watch(socket);
   if (socket.completes_) start_receiving(socket);
   socket.owner_.on_connected(socket, error);
 }
@@ -317,6 +328,7 @@ void SocketIo::read(Socket& socket) {
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (!socket.receiving_ || socket.ended_ || socket.closing_) return;
     const ssize_t got = recv(socket.fd_, scratch_.get(), kScratchBytes, MSG_DONTWAIT);
+    if (socket.guessed_) learn_guess(socket, got >= 0 || errno != EAGAIN);
     if (got > 0) {
       // A short read has drained the socket, and what comes later makes a new edge. Only an end
       // that shared this edge would make none: its bit was in the event, so then read on to find
@@ -324,14 +336,14 @@ void SocketIo::read(Socket& socket) {
       const bool drained = static_cast<size_t>(got) < kScratchBytes && !socket.hangup_;
       if (drained) socket.readable_ = false;
       socket.owner_.on_receive(socket, {scratch_.get(), static_cast<size_t>(got)});
-      if (drained) return;
+      if (drained) return watch(socket);
       continue;
     }
     if (got == 0) return end_receive(socket, 0);
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return end_receive(socket, errno);
     socket.readable_ = false;
-    return;
+    return watch(socket);
   }
   if (socket.receiving_ && !socket.closing_) enqueue(socket);
 }
@@ -388,7 +400,7 @@ void SocketIo::resume_listeners(int64_t now_ms) {
     listener.resume_at_ms = 0;
     if (!listener.armed) {
       listener.armed = true;
-      arm({Kind::kListen, i, listener.generation}, listener.fd);
+      arm({Kind::kListen, i, listener.generation}, listener.fd, false);
     }
     accept_all(listener, kAcceptsPerTurn);
   }
@@ -396,12 +408,15 @@ void SocketIo::resume_listeners(int64_t now_ms) {
 
 int SocketIo::bound_timeout(int timeout_ms) const {
   if (!ready_.empty() || !graveyard_.empty() || !starved_.empty()) return 0;
-  for (const Listener& listener : listeners_) {
-    if (listener.resume_at_ms == 0) continue;
-    const int64_t pause = std::max<int64_t>(listener.resume_at_ms - now_us_ / 1000, 0);
+  const auto at_most = [&timeout_ms](int64_t pause) {
+    pause = std::max<int64_t>(pause, 0);
     timeout_ms = timeout_ms < 0 ? static_cast<int>(pause)
                                 : static_cast<int>(std::min<int64_t>(timeout_ms, pause));
+  };
+  for (const Listener& listener : listeners_) {
+    if (listener.resume_at_ms != 0) at_most(listener.resume_at_ms - now_us_ / 1000);
   }
+  if (late_at_ < late_.size()) at_most((late_[late_at_].due_us - now_us_ + 999) / 1000);
   return timeout_ms;
 }
 
@@ -438,6 +453,7 @@ void SocketIo::run_once(int timeout_ms) {
   run_ready_list();
   flush_graveyard();
   resume_listeners(now_us_ / 1000);
+  watch_late();
   size_t count = wait(bound_timeout(timeout_ms), *batch_);
   for (int i = 0; i < kBatches; ++i) {
     counters_.events.add(count);

@@ -2,7 +2,8 @@
 // readiness.
 //
 // Affinity:  one thread. Ownership: see core/io.h; the table keeps a pointer to each open Socket.
-// Bounds:    per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn;
+// Bounds:    a socket that nobody watches (expect_nothing()) is watched after kLateUs.
+//            Per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn;
 //            a turn takes at most kBatches times kBatchEvents events.
 //            Bytes behind a pause: kHeldChunks for all sockets, beyond that a socket ends with
 //            ENOBUFS.
@@ -45,6 +46,7 @@ class SocketIo : public Io {
   void adopt(Socket& socket, int fd) override;
   int connect(Socket& socket, const sockaddr* address, socklen_t length) override;
   void set_receiving(Socket& socket, bool on) override;
+  void expect_nothing(Socket& socket) override;
   ssize_t send(Socket& socket, std::span<const iovec> pieces) override;
   void want_writable(Socket& socket) override;
   void shutdown_send(Socket& socket) override;
@@ -54,7 +56,7 @@ class SocketIo : public Io {
   void run_once(int timeout_ms) override;
 
  protected:
-  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4, kReceive = 5 };
+  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4, kReceive = 5, kBell = 6 };
 
   // Names one operation in the kernel: what, on which table slot, in which life of that slot.
   struct Tag {
@@ -82,9 +84,9 @@ class SocketIo : public Io {
             static_cast<uint32_t>(user >> 32) & 0xffffff};
   }
 
-  // Asks the kernel to report readiness: kIn, kListen and kWake until cancelled, kOut once.
-  // kReceive asks for bytes instead, until cancelled.
-  virtual void arm(Tag tag, int fd) = 0;
+  // Asks the kernel to report readiness (kReceive: for bytes) until cancelled, or `once`, which an
+  // engine may take as until cancelled.
+  virtual void arm(Tag tag, int fd, bool once) = 0;
   // Ends an operation. Returns true if it has ended already, false if a last event will come.
   virtual bool cancel(Tag tag, int fd) = 0;
   // Gives what was asked for to the kernel, so that poll_now() can see its events.
@@ -113,10 +115,18 @@ class SocketIo : public Io {
   static constexpr int kAcceptPauseMs = 50;
   static constexpr size_t kHeldChunks = 8192;  // 128 MiB
   static constexpr size_t kSocketsMax = 1 << 24;
+  static constexpr int64_t kLateUs = 10'000;
+  // A short connection has a request and an end; what lives longer is watched until cancelled.
+  static constexpr uint8_t kShortWaits = 2;
 
   struct Entry {
     Socket* socket = nullptr;
     uint32_t generation = 0;
+  };
+  // A socket that was not watched, and when that ends.
+  struct Late {
+    Tag tag;
+    int64_t due_us;
   };
   struct Listener {
     int fd = -1;
@@ -129,6 +139,14 @@ class SocketIo : public Io {
 
   void attach(Socket& socket, int fd);
   void arm_once(Socket& socket, Kind kind);
+  // When a socket is watched: core/socket_watch.cc.
+  void guess_or_watch(Socket& socket);
+  void watch(Socket& socket);
+  void watch_now(Socket& socket);
+  void end_patience(Socket& socket);
+  Socket* find_late(Tag tag);
+  void watch_late();
+  void learn_guess(Socket& socket, bool right);
   Tag tag_of(const Socket& socket, Kind kind) const;
   void enqueue(Socket& socket);
   void run_ready_list();
@@ -148,6 +166,7 @@ class SocketIo : public Io {
   void on_event(const Event& event);
   void on_listen_event(const Event& event);
   void on_wake_event(const Event& event);
+  void on_doorbell();
   void read(Socket& socket);
   void end_receive(Socket& socket, int error);
   void finish_connect(Socket& socket);
@@ -172,6 +191,11 @@ class SocketIo : public Io {
   std::vector<Socket*> running_;
   std::vector<Socket*> graveyard_;
   std::vector<Listener> listeners_;
+  std::vector<Late> late_;  // by due time, from late_at_ on
+  size_t late_at_ = 0;
+  std::vector<Tag> answered_;  // of late_ ones: their owner has sent
+  int guess_score_ = 128;      // of 256: how often a new socket was readable at once
+  uint32_t guesses_skipped_ = 0;
   bool completes_ = false;
   ChunkPool held_chunks_{kHeldChunks};
   Slab<HeldBytes> held_{kSocketsMax};

@@ -58,7 +58,7 @@ void SocketIo::take_completion(Socket& socket, const Event& event) {
       // Not an error of the socket: some kernels say so at the tail of an incremental buffer
       // (liburing issues 1433, 1548). recv(2) finds the truth, for the rest of its life.
       socket.completes_ = false;
-      return arm_once(socket, Kind::kIn);
+      return watch(socket);
     default:
       if (socket.receiving_ && socket.held_ == nullptr) return end_receive(socket, -event.result);
       return hold_end(socket, -event.result);

@@ -51,6 +51,10 @@ class Stream {
   void detach();
 
   void set_receiving(bool on);
+  // As Io::expect_nothing().
+  void expect_nothing() {
+    if (open()) env_.io.expect_nothing(socket_);
+  }
   [[nodiscard]] bool receiving() const { return receiving_; }
   [[nodiscard]] size_t queued() const { return out_.bytes(); }
   [[nodiscard]] bool above_high_water() const { return out_.bytes() >= kHighWaterBytes; }

@@ -245,6 +245,8 @@ void ClientConn::update_receiving() {
   rearm();
   // While an exchange waits, only so much may pile up behind it.
   const bool blocked = exchange_ != nullptr || stream_.above_high_water();
+  const bool asked = exchange_ != nullptr && exchange_->request_done();
+  if (asked && !exchange_->in_tunnel()) stream_.expect_nothing();
   stream_.set_receiving(!blocked || in_.size() < kPipelineBytes);
 }
 

@@ -21,6 +21,9 @@ struct Packed {
 static_assert(sizeof(Packed) <= 3 * sizeof(uint64_t));
 static_assert(std::is_trivially_copyable_v<Packed>);
 
+// The Io of the shard whose thread this is; null in other threads. They have no ring to ring with.
+thread_local Io* t_own_io = nullptr;
+
 }  // namespace
 
 Shard::Shard(ShardSet& set, uint32_t index)
@@ -54,7 +57,12 @@ void Shard::join() {
 
 bool Shard::post(const Message& message) {
   if (!mailbox_.post(message)) return false;
-  io_->wake();
+  // Among shards the sender's engine may ring with its next enter, without a call of its own.
+  if (t_own_io != nullptr) {
+    t_own_io->wake_other(*io_);
+  } else {
+    io_->wake();
+  }
   return true;
 }
 
@@ -79,7 +87,10 @@ void Shard::run(EngineOptions engine, WorkerOptions options, int cpu) {
   worker_ = std::make_unique<Worker>(*io_, options);
   started_.store(1, std::memory_order_release);
   started_.notify_one();
+  t_own_io = io_;
   loop(*io_);
+  io_->run_once(0);  // Doorbells of the last turn go out.
+  t_own_io = nullptr;
   worker_.reset();
   stopped_.store(true, std::memory_order_release);
   // Others may still ring the doorbell; the Io goes when nobody can any more (join).

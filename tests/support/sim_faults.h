@@ -30,6 +30,7 @@ enum class Fault : uint8_t {
   kTinyWindow,     // a direction buffers 1..512 bytes only
   kLossyReset,     // a reset destroys bytes that were under way or unread
   kIdleTurn,       // a turn without any event
+  kOverflow,       // of what came behind a pause a part is lost: ENOBUFS ends the socket after it
   kCount,
 };
 
@@ -88,7 +89,8 @@ class FaultPlan {
                                                           {"late_wake", 0.1, 0.9},
                                                           {"tiny_window", 0.1, 0.9},
                                                           {"lossy_reset", 0.1, 1.0},
-                                                          {"idle_turn", 0.05, 0.5}}};
+                                                          {"idle_turn", 0.05, 0.5},
+                                                          {"overflow", 0.02, 0.5}}};
 
   std::array<double, kKinds> probabilities_{};
 };

@@ -124,6 +124,13 @@ SimEnd& SimIo::end_of(const Socket& socket) {
 void SimIo::set_receiving(Socket& socket, bool on) {
   SimEnd& end = end_of(socket);
   if (end.closing) return;
+  // An engine that receives by completions holds what comes behind a pause, up to a limit.
+  if (on && !end.receiving && end.paused && end.in.readable() > 0 && !end.overflowed &&
+      net_.hit(Fault::kOverflow)) {
+    end.overflowed = true;
+    end.held = net_.prng().below(end.in.readable());
+  }
+  end.paused = !on;
   end.receiving = on;
   relist(end, ref_of(socket));
 }
@@ -203,7 +210,8 @@ bool SimIo::writable(const SimEnd& end, const SimRef& ref) const {
 bool SimIo::deliverable(const SimEnd& end, const SimRef& ref) const {
   if (end.closing || end.leaving) return true;
   if (end.connecting) return end.connect_done;
-  const bool something = end.in.readable() > 0 || end.in.fin_arrived || end.broken;
+  const bool something =
+      end.in.readable() > 0 || end.in.fin_arrived || end.broken || end.overflowed;
   return (end.receiving && !end.ended && something) || writable(end, ref);
 }
 
@@ -268,12 +276,14 @@ void SimIo::deliver_bytes(SimEnd& end, const SimRef& ref) {
   for (uint64_t reads = net_.prng().between(1, 4); reads > 0; --reads) {
     if (!end.receiving || end.ended || end.closing) return;
     size_t size = std::min(end.in.readable(), kScratchBytes);
+    if (end.overflowed) size = std::min(size, end.held);
     if (size == 0) return deliver_end(end, ref);
     if (size > 1 && net_.hit(Fault::kShortReceive)) size = net_.prng().between(1, size);
     // At the end of the scratch, so that reading past the bytes is caught too.
     std::byte* at = scratch_.get() + (kScratchBytes - size);
     ASAN_UNPOISON_MEMORY_REGION(at, size);
     net_.read(ref, {at, size});
+    if (end.overflowed) end.held -= size;
     ++events_;
     net_.trace(2, ref.slot * 2 + ref.side, size);
     end.socket->owner_.on_receive(*end.socket, {at, size});
@@ -285,10 +295,11 @@ void SimIo::deliver_bytes(SimEnd& end, const SimRef& ref) {
 // As tcp_recvmsg() without bytes: end of stream after FIN, else the pending error, else (a send
 // has reported it already) end of stream again.
 void SimIo::deliver_end(SimEnd& end, const SimRef& ref) {
-  if (!end.in.fin_arrived && !end.broken) return;
-  const int error = end.in.fin_arrived ? 0 : std::exchange(end.error, 0);
+  if (!end.in.fin_arrived && !end.broken && !end.overflowed) return;
+  const bool fin = end.in.fin_arrived && !end.overflowed;
+  const int error = end.overflowed ? ENOBUFS : fin ? 0 : std::exchange(end.error, 0);
   end.ended = true;
-  if (end.in.fin_arrived) net_.flow_to(*net_.find(ref), ref.side).fin_received = true;
+  if (fin) net_.flow_to(*net_.find(ref), ref.side).fin_received = true;
   ++events_;
   net_.trace(3, ref.slot * 2 + ref.side, static_cast<uint64_t>(error));
   end.socket->owner_.on_receive_end(*end.socket, error);

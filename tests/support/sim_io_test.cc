@@ -325,3 +325,24 @@ TEST_CASE("SimIo: accept fails with EMFILE -> pause of 50 ms, then all are accep
   io.close(client.socket);
   CHECK(net.run_until([&] { return net.live_sockets() == 0; }, 1000));
 }
+
+// As core/socket_receive.cc when its room for held bytes is used up.
+TEST_CASE("SimIo: overflow behind a pause -> a part of the bytes, then ENOBUFS, then nothing") {
+  PairFixture f;
+  f.net.faults().set(Fault::kOverflow, 1.0);
+  f.io.set_receiving(f.b.socket, true);
+  CHECK(f.a.send("before") == 6);
+  f.settle();
+  CHECK(f.b.text == "before");  // Without a pause nothing is lost.
+  f.io.set_receiving(f.b.socket, false);
+  CHECK(f.a.send("0123456789") == 10);
+  f.io.shutdown_send(f.a.socket);
+  f.settle();
+  f.io.set_receiving(f.b.socket, true);
+  f.settle();
+  CHECK(f.b.text.size() < 16);
+  CHECK(std::string("before0123456789").starts_with(f.b.text));
+  CHECK(f.b.events.ends_with("e"));
+  CHECK(f.b.end_error == ENOBUFS);
+  CHECK(f.net.records()[0].from_client.fin_received == false);
+}

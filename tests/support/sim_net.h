@@ -118,6 +118,9 @@ struct SimEnd {
   int connect_error = 0;
   bool receiving = false;
   bool ended = false;
+  bool paused = false;      // receiving was switched off
+  bool overflowed = false;  // behind that pause bytes were lost; only `held` of them are left
+  size_t held = 0;
   bool wants_writable = false;
   bool closing = false;
   bool leaving = false;      // detach() was called
