@@ -7,7 +7,6 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <vector>
 
 #include "core/base/check.h"
 #include "pool/budget.h"
@@ -23,47 +22,57 @@ struct NoPeers final : BudgetPeers {
   void notify(Budget&, uint32_t) override { RW_CHECK(false); }
 };
 
-void acquire_and_release(benchmark::State& state, BudgetShare& share) {
+// Threads are shards of one budget.
+NoPeers peers;
+std::unique_ptr<Budget> budget;
+std::array<std::unique_ptr<BudgetShare>, kThreadsMax> shares;
+
+template <int64_t kMax>
+void set_up(const benchmark::State& state) {
+  const auto threads = static_cast<uint32_t>(state.threads());
+  budget = std::make_unique<Budget>(threads, kMax);
+  for (uint32_t i = 0; i < threads; ++i) {
+    shares[i] = std::make_unique<BudgetShare>(*budget, i, peers);
+  }
+}
+
+void tear_down(const benchmark::State&) {
+  for (auto& share : shares) share.reset();
+  budget.reset();
+}
+
+void bm_budget(benchmark::State& state) {
+  BudgetShare* share = shares[static_cast<size_t>(state.thread_index())].get();
   for (auto _ : state) {
-    BudgetShare* which = &share;
-    benchmark::DoNotOptimize(which);
-    const bool acquired = which->try_acquire();
-    benchmark::DoNotOptimize(acquired);
-    if (!acquired) state.SkipWithError("no unit");
-    which->release();
+    benchmark::DoNotOptimize(share);  // or it becomes a register's ++ and --
+    RW_CHECK(share->try_acquire());
+    benchmark::DoNotOptimize(share);
+    share->release();
   }
   state.SetItemsProcessed(state.iterations());
 }
 
-// Threads are shards of one budget with the limit given, or with none.
-void bm_budget(benchmark::State& state, int64_t max) {
-  static NoPeers peers;
-  static std::unique_ptr<Budget> budget;
-  static std::array<std::unique_ptr<BudgetShare>, kThreadsMax> shares;
-  const auto index = static_cast<uint32_t>(state.thread_index());
-  if (index == 0) {
-    budget = std::make_unique<Budget>(static_cast<uint32_t>(state.threads()), max);
-    for (uint32_t i = 0; i < static_cast<uint32_t>(state.threads()); ++i) {
-      shares[i] = std::make_unique<BudgetShare>(*budget, i, peers);
-    }
-  }
-  acquire_and_release(state, *shares[index]);  // all wait for the first at the loop's start
-  if (index == 0) {
-    for (auto& share : shares) share.reset();
-    budget.reset();
-  }
+void bm_budget_held(benchmark::State& state) {
+  bm_budget(state);
 }
-BENCHMARK_CAPTURE(bm_budget, held, int64_t{1'000'000})->ThreadRange(1, 2)->UseRealTime();
-BENCHMARK_CAPTURE(bm_budget, no_limit, Budget::kOff)->ThreadRange(1, 2)->UseRealTime();
-// Below twice the shards: each unit goes back at once, two atomic operations on a shared line.
-BENCHMARK_CAPTURE(bm_budget, small_limit, int64_t{3})->ThreadRange(1, 2)->UseRealTime();
+void bm_budget_off(benchmark::State& state) {
+  bm_budget(state);
+}
+// Below twice the shards: each unit goes back at once, atomic operations on a shared line.
+void bm_budget_small(benchmark::State& state) {
+  bm_budget(state);
+}
+#define RW_BENCH_BUDGET(name, max) \
+  BENCHMARK(name)->Setup(set_up<(max)>)->Teardown(tear_down)->ThreadRange(1, 2)->UseRealTime()
+RW_BENCH_BUDGET(bm_budget_held, 1'000'000);
+RW_BENCH_BUDGET(bm_budget_off, Budget::kOff);
+RW_BENCH_BUDGET(bm_budget_small, 3);
 
 // What the budget replaces.
 void bm_shared_atomic(benchmark::State& state) {
   alignas(64) static std::atomic<int64_t> free{1'000'000};
   for (auto _ : state) {
-    const bool acquired = free.fetch_sub(1) > 0;
-    benchmark::DoNotOptimize(acquired);
+    RW_CHECK(free.fetch_sub(1) > 0);
     free.fetch_add(1);
   }
   state.SetItemsProcessed(state.iterations());

@@ -171,6 +171,15 @@ TEST_CASE("Budget: each cap -> exactly that many units, on one shard or spread")
   }
 }
 
+TEST_CASE("Budget: limit below twice the shards -> a released unit is free at once") {
+  BudgetWorld world(4, 7, 1);
+  for (int i = 0; i < 7; ++i) world.shards[0]->acquire();
+  for (int i = 1; i <= 7; ++i) {
+    world.shards[0]->release();
+    CHECK(world.budget.free() == i);
+  }
+}
+
 TEST_CASE("Budget: no limit -> everything is granted, and shards do not touch the budget") {
   BudgetWorld world(4, Budget::kOff, 1);
   for (int i = 0; i < 100'000; ++i) world.shards[0]->acquire();

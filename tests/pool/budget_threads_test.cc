@@ -180,7 +180,128 @@ void hammer(int64_t max, bool changes, int steps, uint64_t seed) {
   CHECK_FALSE(stage.stuck.load());
 }
 
+// Both threads come here, and go on together.
+class Meeting {
+ public:
+  void meet() {
+    const uint32_t round = round_.load();
+    if (arrived_.fetch_add(1) + 1 == 2) {
+      arrived_ = 0;
+      round_ = round + 1;
+      return;
+    }
+    for (int spins = 0; round_.load() == round; ++spins) {
+      if (spins > 1'000) std::this_thread::yield();
+    }
+  }
+
+ private:
+  std::atomic<uint32_t> arrived_{0};
+  std::atomic<uint32_t> round_{0};
+};
+
+// One that has the only unit left, and one that wants it, at the same moment. `kSurplus`: the
+// holder keeps a released unit for itself; `kFree`: it gives it to the budget; `kIdle`: it parks
+// it.
+enum class Holds { kSurplus, kFree, kIdle };
+
+struct Race {
+  explicit Race(Holds holds_in) : holds(holds_in), budget(2, holds_in == Holds::kSurplus ? 4 : 1) {
+    boxes.emplace_back(64);
+    boxes.emplace_back(64);
+  }
+  struct RacePeers final : BudgetPeers {
+    explicit RacePeers(Race& race_in) : race(race_in) {}
+    void ask_return(Budget&, uint32_t to) override {
+      RW_CHECK(race.boxes[to].post({.kind = kAskReturn}));
+    }
+    void notify(Budget&, uint32_t to) override { RW_CHECK(race.boxes[to].post({.kind = kNotify})); }
+    Race& race;
+  };
+
+  Holds holds;
+  Budget budget;
+  std::deque<Mailbox> boxes;
+  Meeting meeting;
+};
+
+void pause(Prng& prng) {
+  for (uint64_t n = prng.below(400); n > 0; --n) std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+void race_holder(Race& race, int rounds) {
+  Race::RacePeers peers(race);
+  BudgetShare share(race.budget, 0, peers);
+  Prng prng(1);
+  Message message;
+  const int busy = race.holds == Holds::kSurplus ? 3 : 0;
+  for (int i = 0; i < busy; ++i) RW_CHECK(share.try_acquire());
+  share.return_surplus();
+  for (int i = 0; i < rounds; ++i) {
+    RW_CHECK(share.try_acquire());
+    race.meeting.meet();
+    pause(prng);
+    bool close = false;
+    if (race.holds == Holds::kIdle) {
+      close = share.should_free();
+    } else {
+      share.release();
+    }
+    race.meeting.meet();
+    while (race.boxes[0].take(message)) {
+      share.return_surplus();
+      close = close || (race.holds == Holds::kIdle && share.should_free());
+    }
+    if (close) share.release_asked();
+    race.meeting.meet();  // the other one looks
+    race.meeting.meet();
+    while (race.boxes[0].take(message)) share.return_surplus();
+    if (race.holds == Holds::kIdle && share.used() > 0) share.release();  // only after a failure
+    share.return_surplus();
+  }
+  while (share.used() > 0) share.release();
+}
+
+int race_wanter(Race& race, int rounds) {
+  Race::RacePeers peers(race);
+  BudgetShare share(race.budget, 1, peers);
+  Prng prng(2);
+  Message message;
+  int without = 0;
+  for (int i = 0; i < rounds; ++i) {
+    race.meeting.meet();
+    pause(prng);
+    bool has = share.try_acquire();
+    if (!has) share.want();
+    race.meeting.meet();
+    race.meeting.meet();  // the holder has read its messages
+    while (race.boxes[1].take(message)) {
+      share.collect();
+      has = has || share.try_acquire();
+      share.settle(!has);
+    }
+    without += has ? 0 : 1;
+    share.withdraw();
+    if (has) share.release();
+    share.return_surplus();
+    race.meeting.meet();
+  }
+  return without;
+}
+
 }  // namespace
+
+TEST_CASE("Budget, threads: a unit comes free while another shard begins to want -> it gets it") {
+  for (const Holds holds : {Holds::kSurplus, Holds::kFree, Holds::kIdle}) {
+    constexpr int kRounds = 30'000;
+    Race race(holds);
+    std::thread holder([&race] { race_holder(race, kRounds); });
+    const int without = race_wanter(race, kRounds);
+    holder.join();
+    CAPTURE(static_cast<int>(holds));
+    CHECK(without == 0);
+  }
+}
 
 TEST_CASE("Budget, threads: hammered at small and larger limits -> never exceeded, none starves") {
   for (const int64_t max : {int64_t{1}, int64_t{kShards - 1}, int64_t{kShards},
