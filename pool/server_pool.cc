@@ -48,6 +48,7 @@ ServerPool::~ServerPool() {
 
 KeyGroup* ServerPool::find_group(const ConnKey* key) const {
   if (key == nullptr) return fixed_;
+  if (key->single_use) return nullptr;  // Even if its bytes are those of others.
   const auto found = idle_tree_.find(ByKey::Key{.hash = key->hash, .bytes = key->bytes}, ByKey());
   return found == idle_tree_.end() ? nullptr : const_cast<KeyGroup*>(&*found);
 }
