@@ -445,8 +445,10 @@ PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash)
 
 ServerPool::Verdict ServerPool::end_transit(PooledConn& conn, int64_t now_ms) {
   RW_CHECK(conn.place_ == Place::kTransit);
-  if (retired_) {
-    close(conn, retired_reason_);
+  if (retired_ || conn.close_after_ || limits_.mode == ReuseMode::kNever) {
+    close(conn, retired_            ? retired_reason_
+                : conn.close_after_ ? CloseReason::kServerClose
+                                    : CloseReason::kReuseOff);
     return Verdict::kClosed;
   }
   return park(conn, now_ms);
