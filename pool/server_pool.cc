@@ -250,7 +250,7 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
   ++conn.finished_;
   if (conn.finished_ >= 2) conn.proven_ = true;
   if (notes.hint_ms > 0) conn.hint_ms_ = notes.hint_ms;
-  if (notes.hint_max != UINT64_MAX) {
+  if (notes.hint_max < UINT64_MAX - conn.requests_) {
     conn.requests_max_ = std::min(conn.requests_max_, conn.requests_ + notes.hint_max);
   }
   if (conn.streams_ > 0) {  // Multiplexed: its other requests go on.
