@@ -134,7 +134,7 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   KeyGroup* group = find_group(key);
   if (group == nullptr) {
     picked.miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
-  } else if (!group->available_.empty()) {
+  } else if (!group->available_.empty() && limits_.mode != ReuseMode::kNever) {
     picked.conn = &group->available_.front();
     picked.how = How::kAvailable;
   } else {
