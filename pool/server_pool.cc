@@ -311,6 +311,11 @@ ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
 }
 
 void ServerPool::on_capacity(PooledConn& conn, uint32_t free) {
+  if (is_idle(conn.place_)) {
+    conn.capacity_ = free;
+    if (free == 0) close(conn, CloseReason::kServerClose);
+    return;
+  }
   if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable) return;
   const uint64_t left = conn.requests_max_ - std::min(conn.requests_max_, conn.requests_);
   conn.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(free, left));

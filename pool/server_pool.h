@@ -102,7 +102,9 @@ class ServerPool {
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
-  // A multiplexed connection takes `free` further requests from now on.
+  // A multiplexed connection takes `free` further requests from now on; an idle one that takes none
+  // is closed. finish() counts one more by itself, so while more are in flight than the server now
+  // allows, this must follow each finish().
   void on_capacity(PooledConn& conn, uint32_t free);
   // It takes no further request (GOAWAY): closed when the last one in flight is finished.
   void drain(PooledConn& conn);
