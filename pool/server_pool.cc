@@ -378,6 +378,9 @@ int64_t ServerPool::idle_life_ms(const PooledConn& conn) const {
   }
   const bool known = learned_ms_ > 0 && conn.idle_since_ms_ - learned_at_ms_ < kLearnedForMs;
   if (known) life = std::min(life, learned_ms_);
+  if (conn.age_max_ms_ != INT64_MAX) {
+    life = std::min(life, conn.created_ms_ + conn.age_max_ms_ - conn.idle_since_ms_);
+  }
   return life == INT64_MAX ? 0 : std::max<int64_t>(life, 1);
 }
 
