@@ -259,8 +259,10 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
     return Verdict::kInUse;
   }
   CloseReason reason = CloseReason::kServerClose;
-  if (conn.place_ == Place::kDraining || !may_keep(conn, notes, now_ms, reason)) {
-    close(conn, reason);
+  const bool keep = may_keep(conn, notes, now_ms, reason);
+  if (conn.place_ == Place::kDraining || !keep) {
+    const bool by_server = conn.place_ == Place::kDraining && notes.clean && !retired_;
+    close(conn, by_server ? CloseReason::kServerClose : reason);
     return Verdict::kClosed;
   }
   ++conn.capacity_;
