@@ -204,8 +204,12 @@ ServerPool::Verdict ServerPool::connected_idle(PooledConn& conn, int64_t now_ms)
 
 bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target) {
   if (conn.private_) return true;
-  // More than one user: whose would it be? It stays shared, but not for long.
-  RW_CHECK(conn.streams_ == 1);
+  RW_CHECK(conn.streams_ > 0);
+  // More than one user: whose would it be? It gets no further one.
+  if (conn.streams_ > 1 || conn.place_ == Place::kDraining) {
+    drain(conn);
+    return false;
+  }
   RW_CHECK(conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable);
   conn.private_ = true;
   conn.capacity_ = 0;

@@ -97,8 +97,8 @@ class ServerPool {
   void connected(PooledConn& conn, uint32_t capacity = 0);
   // It is made, and nobody waited.
   Verdict connected_idle(PooledConn& conn, int64_t now_ms);
-  // It belongs to this session from now on. False: it cannot be kept and is closed after use.
-  // REQUIRES: it has one user.
+  // It belongs to this session from now on. False: it cannot be kept, or it has several users; then
+  // it gets no further one and is closed after use. REQUIRES: it is in use.
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
