@@ -202,8 +202,19 @@ ServerPool::Verdict ServerPool::connected_idle(PooledConn& conn, int64_t now_ms)
   return park(conn, now_ms);
 }
 
+// One that is private already carries a login now: its client must come back to this server, so the
+// upstream finds it from now on. The other way round it stays bound.
+bool ServerPool::bind_further(PooledConn& conn, SessionStore& store, const TargetRef& target) {
+  if (conn.entry_ == nullptr) return false;
+  RW_CHECK(&conn.entry_->store_ == &store);  // One session for life.
+  if (target.kind == TargetRef::Kind::kServer || conn.entry_->target() == target) return true;
+  // Without room for another target it stays where it is: still private, found by its server.
+  if (SessionEntry* entry = store.ensure(target, *this)) SessionStore::change_entry(conn, *entry);
+  return true;
+}
+
 bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target) {
-  if (conn.private_) return true;
+  if (conn.private_) return bind_further(conn, store, target);
   RW_CHECK(conn.streams_ > 0);
   // More than one user: whose would it be? It gets no further one.
   if (conn.streams_ > 1 || conn.place_ == Place::kDraining) {

@@ -98,7 +98,8 @@ class ServerPool {
   // It is made, and nobody waited.
   Verdict connected_idle(PooledConn& conn, int64_t now_ms);
   // It belongs to this session from now on. False: it cannot be kept, or it has several users; then
-  // it gets no further one and is closed after use. REQUIRES: it is in use.
+  // it gets no further one and is closed after use. One that is private already is found by an
+  // upstream from now on if `target` is one. REQUIRES: it is in use, and nobody else's.
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
@@ -203,6 +204,7 @@ class ServerPool {
   Verdict keep_private(PooledConn& conn, int64_t now_ms);
   [[nodiscard]] bool may_keep(const PooledConn& conn, const FinishNotes& notes, int64_t now_ms,
                               CloseReason& reason) const;
+  bool bind_further(PooledConn& conn, SessionStore& store, const TargetRef& target);
   [[nodiscard]] bool take_idle_unit();
   [[nodiscard]] uint32_t used() const;
 
