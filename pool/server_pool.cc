@@ -150,10 +150,17 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   return picked;
 }
 
-PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target) {
+PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target,
+                                     const ConnKey* key) {
   SessionEntry* entry = store.find(target, this);
   if (entry == nullptr || entry->idle_ == 0 || retired_) return nullptr;
-  PooledConn& conn = entry->conns_.front();
+  const KeyGroup* group = find_group(key);
+  if (group == nullptr) return nullptr;
+  auto found = entry->conns_.begin();
+  uint32_t left = entry->idle_;  // The idle ones are in front.
+  while (left > 0 && found->group_ != group) ++found, --left;
+  if (left == 0) return nullptr;
+  PooledConn& conn = *found;
   RW_CHECK(conn.place_ == Place::kSessionIdle);
   move_to(conn, Place::kSessionBusy);
   conn.streams_ = 1;
@@ -226,7 +233,6 @@ bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const Targe
   conn.capacity_ = 0;
   stats_.reserved.add();
   if (conn.place_ == Place::kAvailable) move_to(conn, Place::kBusy);
-  leave_group(conn);
   SessionEntry* entry = store.ensure(target, *this);
   if (entry == nullptr) {
     conn.close_after_ = true;  // Fail closed: never shared, not even once more.

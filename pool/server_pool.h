@@ -88,8 +88,10 @@ class ServerPool {
 
   // A shared connection with this key (null: the fixed one) that may serve the request: now in use.
   [[nodiscard]] Picked pick(const ConnKey* key, const PickRules& rules);
-  // An idle private connection of the session under `target`: now in use. nullptr: none.
-  [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target);
+  // An idle private connection of the session under `target` with this key: now in use. nullptr:
+  // none.
+  [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target,
+                                         const ConnKey* key);
 
   // A connection is being made. Without room for its key it is for a single use.
   void begin(PooledConn& conn, const ConnKey* key, int64_t now_ms);
