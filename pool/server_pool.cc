@@ -11,6 +11,11 @@ namespace {
 // Idle connections under this age say little about the server's timeout when they are closed.
 constexpr int64_t kLearnMinMs = 500;
 
+// Room for one more; a server without a limit has as much as the number holds.
+uint32_t more(uint32_t capacity) {
+  return capacity == UINT32_MAX ? capacity : capacity + 1;
+}
+
 }  // namespace
 
 PooledConn::~PooledConn() {
@@ -276,7 +281,7 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
   }
   if (conn.streams_ > 0) {  // Multiplexed: its other requests go on.
     if (conn.place_ == Place::kDraining) return Verdict::kInUse;
-    on_capacity(conn, conn.capacity_ + 1);
+    on_capacity(conn, more(conn.capacity_));
     return Verdict::kInUse;
   }
   CloseReason reason = CloseReason::kServerClose;
@@ -286,7 +291,7 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
     close(conn, by_server ? CloseReason::kServerClose : reason);
     return Verdict::kClosed;
   }
-  ++conn.capacity_;
+  conn.capacity_ = more(conn.capacity_);
   return conn.private_ ? keep_private(conn, now_ms) : park(conn, now_ms);
 }
 
