@@ -150,16 +150,28 @@ void Model::use(Conn& conn) {
   file(conn);
 }
 
-void Model::pick(int pool, const Key& key, const PickRules& rules, int got, How how) {
+void Model::pick(int pool, const Key& key, const PickRules& rules, int got,
+                 const ServerPool::Picked& said) {
   const std::vector<int> may = eligible(pool, key, rules);
   demand((got >= 0) == !may.empty(), "found one, or found none", got);
+  if (got < 0 && !pools.at(pool).retired) {
+    const std::vector<int> all = idle(pool);
+    const bool same = !key.single_use && std::any_of(all.begin(), all.end(), [&](int id) {
+      return conns.at(id).key == key.bytes;
+    });
+    const Miss want = rules.fresh   ? Miss::kForcedFresh
+                      : all.empty() ? Miss::kNoneIdle
+                      : same        ? Miss::kPolicy
+                                    : Miss::kOtherKeys;
+    demand(said.miss == want, "missed for another cause", static_cast<int>(said.miss));
+  }
   if (got < 0) return;
   demand(std::find(may.begin(), may.end(), got) != may.end(), "not for this request", got);
   Conn& conn = conns.at(got);
   const How want = conn.place == Place::kAvailable ? How::kAvailable
                    : conn.finished >= 2            ? How::kSafe
                                                    : How::kUnproven;
-  demand(how == want, "said to be another kind", got);
+  demand(said.how == want, "said to be another kind", got);
   if (conn.shared_idle()) demand(may.back() == got, "not the one used last", got);
   use(conn);
   peak(pool);

@@ -110,7 +110,8 @@ class Model {
   // How long an idle one may stay, between two bounds.
   void check_life(int conn, int64_t life_ms) const;
 
-  void pick(int pool, const Key& key, const PickRules& rules, int got, How how);
+  void pick(int pool, const Key& key, const PickRules& rules, int got,
+            const ServerPool::Picked& said);
   void pick_private(int session, Target target, int pool, const Key& key, int got);
   void begin(int conn, int pool, const Key& key, const Closures& closed);
   void connected(int conn, uint32_t capacity);

@@ -146,7 +146,7 @@ int main() {
     report(progress->seed);
     return 1;
   }
-  if (count >= 100'000 && print_gaps(progress->tally)) return 1;
+  if (count >= 1'000'000 && print_gaps(progress->tally)) return 1;
   std::printf("pool model: %llu operations from seed %llu, all agree\n",
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(first));
   return 0;

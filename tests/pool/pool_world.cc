@@ -181,8 +181,9 @@ void PoolWorld::request(const PoolOp& op) {
   const uint32_t key = op.b >> 4;
   const ConnKey bytes = key_at(key);
   const ConnKey* named = is_fixed(key) ? nullptr : &bytes;
-  const PickRules rules{
-      .first = by.requests == 0, .repeatable = (op.c & 1) != 0, .fresh = (op.c >> 1) % 16 == 0};
+  const PickRules rules{.first = by.requests == 0 || (op.c >> 5) % 4 == 0,
+                        .repeatable = (op.c & 1) != 0,
+                        .fresh = (op.c >> 1) % 16 == 0};
   ++by.requests;
   for (const model::Target target : {model::Target::kUpstream, model::Target::kServer}) {
     PooledConn* own = pool(index).pick_private(*by.store, target_of(target, index), named);
@@ -194,7 +195,7 @@ void PoolWorld::request(const PoolOp& op) {
   }
   const ServerPool::Picked picked = pool(index).pick(named, rules);
   auto* got = static_cast<WorldConn*>(picked.conn);
-  model_.pick(index, model_key(key), rules, got == nullptr ? -1 : got->id, picked.how);
+  model_.pick(index, model_key(key), rules, got == nullptr ? -1 : got->id, picked);
   if (got == nullptr) return begin(index, by.id, key, false);
   demand(!got->reserved(), "a private one was shared", got->id);
   exchanges_.push_back({got->id, by.id, false});

@@ -67,8 +67,8 @@ void PoolWorld::idle_event(const PoolOp& op) {
   const std::vector<int> idle = conns_at(kIdlePlaces);
   if (idle.empty()) return;
   WorldConn& conn = *conns_.at(idle[op.a % idle.size()]);
-  if (op.b % 3 == 0) return discard(conn, CloseReason::kUnsolicited);
-  if (op.b % 3 == 1) {  // FIN
+  if (op.b % 6 == 0) return discard(conn, CloseReason::kUnsolicited);
+  if (op.b % 6 > 1) {  // FIN
     pool_of(conn).learn(conn, now_ms_);
     model_.learn(conn.id);
     const model::Pool& p = model_.pools.at(model_.conns.at(conn.id).pool);
@@ -250,15 +250,15 @@ std::span<const PoolWorld::Kind> PoolWorld::kinds() {
                                                    {"connect", &PoolWorld::connect, 22},
                                                    {"respond", &PoolWorld::respond, 30},
                                                    {"abort", &PoolWorld::abort, 2},
-                                                   {"stale", &PoolWorld::stale, 1},
-                                                   {"idle_event", &PoolWorld::idle_event, 3},
+                                                   {"stale", &PoolWorld::stale, 3},
+                                                   {"idle_event", &PoolWorld::idle_event, 5},
                                                    {"capacity", &PoolWorld::capacity, 6},
                                                    {"goaway", &PoolWorld::goaway, 1},
                                                    {"reap", &PoolWorld::reap, 16},
                                                    {"advance", &PoolWorld::advance, 8},
-                                                   {"purge", &PoolWorld::purge, 2},
-                                                   {"service", &PoolWorld::service, 1},
-                                                   {"limits", &PoolWorld::change_limits, 1},
+                                                   {"purge", &PoolWorld::purge, 6},
+                                                   {"service", &PoolWorld::service, 2},
+                                                   {"limits", &PoolWorld::change_limits, 2},
                                                    {"transit", &PoolWorld::transit, 4},
                                                    {"open_ahead", &PoolWorld::open_ahead, 2},
                                                    {"hold", &PoolWorld::hold, 1},
