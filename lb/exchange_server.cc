@@ -108,25 +108,29 @@ Exchange::Step Exchange::do_take_conn() {
 ServerSlot::Taken Exchange::take_connection() {
   ServerSlot& slot = server_->slot;
   SessionStore& own = client_.private_conns();
+  const http1::Head& head = request();
+  const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
+  ConnKey dynamic;
+  const ConnKey* key = nullptr;
+  if (!parts.empty()) {
+    dynamic = worker_.connection_key(slot.spec().address, parts, head.view(head.authority),
+                                     client_.peer());
+    key = &dynamic;
+  }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {
     const TargetRef targets[] = {{.kind = TargetRef::Kind::kUpstream, .object = upstream_},
                                  {.kind = TargetRef::Kind::kServer, .object = &slot.pool()}};
     for (const TargetRef& target : targets) {
-      ServerConn* conn = slot.take_private(*this, own, target);
+      ServerConn* conn = slot.take_private(*this, own, target, key);
       if (conn != nullptr) return {.conn = conn, .connected = true};
     }
   }
-  const http1::Head& head = request();
   // After two dead ones the third try takes no chances.
   const PickRules rules{
       .first = client_.requests() <= 1,
       .repeatable = http1::is_idempotent(head.method) && head.body == BodyKind::kNone,
       .fresh = stale_picks_ >= kStalePicksMax};
-  const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
-  if (parts.empty()) return slot.take(*this, nullptr, rules);
-  const ConnKey key =
-      worker_.connection_key(slot.spec().address, parts, head.view(head.authority), client_.peer());
-  return slot.take(*this, &key, rules);
+  return slot.take(*this, key, rules);
 }
 
 // It is up, and this request's. From here on it is known who may use it.

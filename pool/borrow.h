@@ -24,6 +24,7 @@ struct ConnPast {
   uint64_t finished = 0;
   uint64_t requests_max = UINT64_MAX;
   int64_t age_max_ms = INT64_MAX;
+  bool usable = true;  // it may go on: nothing has ended its use meanwhile
 };
 
 // The question, and in the same object the answer.

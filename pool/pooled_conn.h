@@ -78,7 +78,7 @@ class PooledConn : public pool_hooks::List<pool_hooks::GroupTag>,
   friend class SessionStore;
 
   ServerPool* pool_;
-  KeyGroup* group_ = nullptr;      // of every shared one until it closes
+  KeyGroup* group_ = nullptr;      // until it closes; null: it had no room for its key
   SessionEntry* entry_ = nullptr;  // while its place is private
   int64_t created_ms_ = 0;
   int64_t idle_since_ms_ = 0;
@@ -105,7 +105,8 @@ class KeyGroup : public pool_hooks::Tree<pool_hooks::IdleTag>,
 
   [[nodiscard]] uint64_t hash() const { return hash_; }
   [[nodiscard]] std::string_view bytes() const { return bytes_; }
-  // Shared connections with this key, closing ones excluded, and how many of them are idle.
+  // Connections with this key, private ones included, closing ones excluded, and how many of them
+  // are idle and shared.
   [[nodiscard]] uint32_t connections() const { return connections_; }
   [[nodiscard]] uint32_t idle() const { return idle_; }
   [[nodiscard]] uint32_t available() const { return available_count_; }

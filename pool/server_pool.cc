@@ -11,6 +11,11 @@ namespace {
 // Idle connections under this age say little about the server's timeout when they are closed.
 constexpr int64_t kLearnMinMs = 500;
 
+// Room for one more; a server without a limit has as much as the number holds.
+uint32_t more(uint32_t capacity) {
+  return capacity == UINT32_MAX ? capacity : capacity + 1;
+}
+
 }  // namespace
 
 PooledConn::~PooledConn() {
@@ -48,6 +53,7 @@ ServerPool::~ServerPool() {
 
 KeyGroup* ServerPool::find_group(const ConnKey* key) const {
   if (key == nullptr) return fixed_;
+  if (key->single_use) return nullptr;  // Even if its bytes are those of others.
   const auto found = idle_tree_.find(ByKey::Key{.hash = key->hash, .bytes = key->bytes}, ByKey());
   return found == idle_tree_.end() ? nullptr : const_cast<KeyGroup*>(&*found);
 }
@@ -133,7 +139,7 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   KeyGroup* group = find_group(key);
   if (group == nullptr) {
     picked.miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
-  } else if (!group->available_.empty()) {
+  } else if (!group->available_.empty() && limits_.mode != ReuseMode::kNever) {
     picked.conn = &group->available_.front();
     picked.how = How::kAvailable;
   } else {
@@ -149,10 +155,17 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   return picked;
 }
 
-PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target) {
+PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target,
+                                     const ConnKey* key) {
   SessionEntry* entry = store.find(target, this);
   if (entry == nullptr || entry->idle_ == 0 || retired_) return nullptr;
-  PooledConn& conn = entry->conns_.front();
+  const KeyGroup* group = find_group(key);
+  if (group == nullptr) return nullptr;
+  auto found = entry->conns_.begin();
+  uint32_t left = entry->idle_;  // The idle ones are in front.
+  while (left > 0 && found->group_ != group) ++found, --left;
+  if (left == 0) return nullptr;
+  PooledConn& conn = *found;
   RW_CHECK(conn.place_ == Place::kSessionIdle);
   move_to(conn, Place::kSessionBusy);
   conn.streams_ = 1;
@@ -203,16 +216,30 @@ ServerPool::Verdict ServerPool::connected_idle(PooledConn& conn, int64_t now_ms)
   return park(conn, now_ms);
 }
 
+// One that is private already carries a login now: its client must come back to this server, so the
+// upstream finds it from now on. The other way round it stays bound.
+bool ServerPool::bind_further(PooledConn& conn, SessionStore& store, const TargetRef& target) {
+  if (conn.entry_ == nullptr) return false;
+  RW_CHECK(&conn.entry_->store_ == &store);  // One session for life.
+  if (target.kind == TargetRef::Kind::kServer || conn.entry_->target() == target) return true;
+  // Without room for another target it stays where it is: still private, found by its server.
+  if (SessionEntry* entry = store.ensure(target, *this)) SessionStore::change_entry(conn, *entry);
+  return true;
+}
+
 bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target) {
-  if (conn.private_) return true;
-  // More than one user: whose would it be? It stays shared, but not for long.
-  RW_CHECK(conn.streams_ == 1);
+  if (conn.private_) return bind_further(conn, store, target);
+  RW_CHECK(conn.streams_ > 0);
+  // More than one user: whose would it be? It gets no further one.
+  if (conn.streams_ > 1 || conn.place_ == Place::kDraining) {
+    drain(conn);
+    return false;
+  }
   RW_CHECK(conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable);
   conn.private_ = true;
   conn.capacity_ = 0;
   stats_.reserved.add();
   if (conn.place_ == Place::kAvailable) move_to(conn, Place::kBusy);
-  leave_group(conn);
   SessionEntry* entry = store.ensure(target, *this);
   if (entry == nullptr) {
     conn.close_after_ = true;  // Fail closed: never shared, not even once more.
@@ -251,20 +278,22 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
   ++conn.finished_;
   if (conn.finished_ >= 2) conn.proven_ = true;
   if (notes.hint_ms > 0) conn.hint_ms_ = notes.hint_ms;
-  if (notes.hint_max != UINT64_MAX) {
+  if (notes.hint_max < UINT64_MAX - conn.requests_) {
     conn.requests_max_ = std::min(conn.requests_max_, conn.requests_ + notes.hint_max);
   }
   if (conn.streams_ > 0) {  // Multiplexed: its other requests go on.
     if (conn.place_ == Place::kDraining) return Verdict::kInUse;
-    on_capacity(conn, conn.capacity_ + 1);
+    on_capacity(conn, more(conn.capacity_));
     return Verdict::kInUse;
   }
   CloseReason reason = CloseReason::kServerClose;
-  if (conn.place_ == Place::kDraining || !may_keep(conn, notes, now_ms, reason)) {
-    close(conn, reason);
+  const bool keep = may_keep(conn, notes, now_ms, reason);
+  if (conn.place_ == Place::kDraining || !keep) {
+    const bool by_server = conn.place_ == Place::kDraining && notes.clean && !retired_;
+    close(conn, by_server ? CloseReason::kServerClose : reason);
     return Verdict::kClosed;
   }
-  ++conn.capacity_;
+  conn.capacity_ = more(conn.capacity_);
   return conn.private_ ? keep_private(conn, now_ms) : park(conn, now_ms);
 }
 
@@ -311,6 +340,11 @@ ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
 }
 
 void ServerPool::on_capacity(PooledConn& conn, uint32_t free) {
+  if (is_idle(conn.place_)) {
+    conn.capacity_ = free;
+    if (free == 0) close(conn, CloseReason::kServerClose);
+    return;
+  }
   if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable) return;
   const uint64_t left = conn.requests_max_ - std::min(conn.requests_max_, conn.requests_);
   conn.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(free, left));
@@ -373,6 +407,9 @@ int64_t ServerPool::idle_life_ms(const PooledConn& conn) const {
   }
   const bool known = learned_ms_ > 0 && conn.idle_since_ms_ - learned_at_ms_ < kLearnedForMs;
   if (known) life = std::min(life, learned_ms_);
+  if (conn.age_max_ms_ != INT64_MAX) {
+    life = std::min(life, conn.created_ms_ + conn.age_max_ms_ - conn.idle_since_ms_);
+  }
   return life == INT64_MAX ? 0 : std::max<int64_t>(life, 1);
 }
 
@@ -445,12 +482,14 @@ PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash)
 
 ConnPast ServerPool::end_transit(PooledConn& conn) {
   RW_CHECK(conn.place_ == Place::kTransit);
-  const ConnPast past{.created_ms = conn.created_ms_,
-                      .hint_ms = conn.hint_ms_,
-                      .requests = conn.requests_,
-                      .finished = conn.finished_,
-                      .requests_max = conn.requests_max_,
-                      .age_max_ms = conn.age_max_ms_};
+  const ConnPast past{
+      .created_ms = conn.created_ms_,
+      .hint_ms = conn.hint_ms_,
+      .requests = conn.requests_,
+      .finished = conn.finished_,
+      .requests_max = conn.requests_max_,
+      .age_max_ms = conn.age_max_ms_,
+      .usable = !retired_ && !conn.close_after_ && limits_.mode != ReuseMode::kNever};
   stats_.closed[static_cast<size_t>(CloseReason::kLent)].add();
   conn.capacity_ = 0;
   move_to(conn, Place::kClosing);

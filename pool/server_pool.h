@@ -89,8 +89,10 @@ class ServerPool {
 
   // A shared connection with this key (null: the fixed one) that may serve the request: now in use.
   [[nodiscard]] Picked pick(const ConnKey* key, const PickRules& rules);
-  // An idle private connection of the session under `target`: now in use. nullptr: none.
-  [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target);
+  // An idle private connection of the session under `target` with this key: now in use. nullptr:
+  // none.
+  [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target,
+                                         const ConnKey* key);
 
   // A connection is being made. Without room for its key it is for a single use.
   void begin(PooledConn& conn, const ConnKey* key, int64_t now_ms);
@@ -98,12 +100,15 @@ class ServerPool {
   void connected(PooledConn& conn, uint32_t capacity = 0);
   // It is made, and nobody waited.
   Verdict connected_idle(PooledConn& conn, int64_t now_ms);
-  // It belongs to this session from now on. False: it cannot be kept and is closed after use.
-  // REQUIRES: it has one user.
+  // It belongs to this session from now on. False: it cannot be kept, or it has several users; then
+  // it gets no further one and is closed after use. One that is private already is found by an
+  // upstream from now on if `target` is one. REQUIRES: it is in use, and nobody else's.
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
-  // A multiplexed connection takes `free` further requests from now on.
+  // A multiplexed connection takes `free` further requests from now on; an idle one that takes none
+  // is closed. finish() counts one more by itself, so while more are in flight than the server now
+  // allows, this must follow each finish().
   void on_capacity(PooledConn& conn, uint32_t free);
   // It takes no further request (GOAWAY): closed when the last one in flight is finished.
   void drain(PooledConn& conn);
@@ -205,6 +210,7 @@ class ServerPool {
   Verdict keep_private(PooledConn& conn, int64_t now_ms);
   [[nodiscard]] bool may_keep(const PooledConn& conn, const FinishNotes& notes, int64_t now_ms,
                               CloseReason& reason) const;
+  bool bind_further(PooledConn& conn, SessionStore& store, const TargetRef& target);
   [[nodiscard]] bool take_idle_unit();
   [[nodiscard]] uint32_t used() const;
 

@@ -90,7 +90,7 @@ void ServerPool::link(PooledConn& conn) {
       return;
     case Place::kSessionBusy:
     case Place::kSessionIdle:
-      RW_CHECK(conn.private_ && group == nullptr);
+      RW_CHECK(conn.private_ && (group != nullptr || conn.close_after_));
       return SessionStore::own(*conn.entry_, conn);
     case Place::kDraining: draining_.push_back(conn); return;
     case Place::kNew:
@@ -158,7 +158,7 @@ void ServerPool::check() const {
     uint32_t all = 0;
     for (const PooledConn& conn : entry.conns_) {
       RW_CHECK(conn.entry_ == &entry && conn.private_ && is_private(conn.place_));
-      RW_CHECK(conn.group_ == nullptr);
+      RW_CHECK(conn.group_ != nullptr || conn.close_after_);
       ++walked[static_cast<size_t>(conn.place_)];
       ++all;
       if (conn.place_ == Place::kSessionIdle) ++idle_here;

@@ -50,9 +50,9 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
   return {.conn = &conn, .connected = true};
 }
 
-ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store,
-                                     const TargetRef& target) {
-  PooledConn* picked = pool_.pick_private(store, target);
+ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store, const TargetRef& target,
+                                     const ConnKey* key) {
+  PooledConn* picked = pool_.pick_private(store, target, key);
   if (picked == nullptr) return nullptr;
   ServerConn& conn = static_cast<ServerConn&>(*picked);
   RW_CHECK(conn.user_ == nullptr);

@@ -86,9 +86,9 @@ class ServerSlot final : public TimerOwner {
   };
   // `key` null: the connection does not depend on the request.
   [[nodiscard]] Taken take(ServerUser& user, const ConnKey* key, const PickRules& rules);
-  // The session's own connection under `target`, or nullptr.
+  // The session's own connection under `target` with this key, or nullptr.
   [[nodiscard]] ServerConn* take_private(ServerUser& user, SessionStore& store,
-                                         const TargetRef& target);
+                                         const TargetRef& target, const ConnKey* key);
   // A new connection that is closed after its one use.
   [[nodiscard]] Taken open_single(ServerUser& user);
   // `conn` belongs to this session from now on; see ServerPool::make_private().

@@ -85,7 +85,7 @@ void ServerSlot::lend(std::unique_ptr<Borrow> borrow) {
 void ServerSlot::detached(ServerConn& conn, int fd, bool clean) {
   std::unique_ptr<Borrow> borrow = std::move(conn.leaving_);
   borrow->past = pool_.end_transit(conn);
-  if (retired_ || !clean) {
+  if (!borrow->past.usable || !clean) {
     context_.stream.io.discard(fd);
   } else {
     borrow->fd = fd;

@@ -85,6 +85,16 @@ void SessionStore::un_own(PooledConn& conn) {
   if (conn.place_ == Place::kSessionIdle) --entry.idle_;
 }
 
+void SessionStore::change_entry(PooledConn& conn, SessionEntry& to) {
+  SessionEntry& from = *conn.entry_;
+  RW_CHECK(conn.place_ == Place::kSessionBusy);
+  RW_CHECK(&from.store_ == &to.store_ && &from.pool_ == &to.pool_ && &from != &to);
+  un_own(conn);
+  conn.entry_ = nullptr;
+  own(to, conn);
+  release(from);
+}
+
 void SessionStore::release(SessionEntry& entry) {
   if (entry.size_ > 0) return;
   SessionStore& store = entry.store_;

@@ -84,6 +84,8 @@ class SessionStore {
   static void own(SessionEntry& entry, PooledConn& conn);
   static void un_own(PooledConn& conn);
   static void release(SessionEntry& entry);
+  // Moves `conn`, in use, to another entry of the same session and pool.
+  static void change_entry(PooledConn& conn, SessionEntry& to);
   bool evict_one();
 
   Slab<SessionEntry>& slab_;

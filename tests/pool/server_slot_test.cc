@@ -1,0 +1,577 @@
+// tests/pool/server_slot_test.cc - a server's connections over the simulated network: connecting,
+// idle ends, deadlines, warm connections and the limit of connections.
+#include "pool/server_slot.h"
+
+#include <doctest/doctest.h>
+#include <errno.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/sim_actors.h"
+#include "tests/support/sim_io.h"
+#include "tests/support/sim_net.h"
+
+namespace ringway {
+namespace {
+
+constexpr PickRules kLater{};
+constexpr FinishNotes kGood{.clean = true, .server_keeps = true, .hint_max = UINT64_MAX};
+
+struct User final : ServerUser {
+  void on_server_connected(int error) override {
+    connected = error == 0;
+    failed = error;
+    if (then) then();
+  }
+  void on_server_bytes(std::span<const std::byte> bytes) override { received += bytes.size(); }
+  void on_server_end(int error) override {
+    ended = true;
+    end_error = error;
+  }
+  void on_server_drained() override { drained = true; }
+  void on_server_timeout() override { timed_out = true; }
+
+  std::function<void()> then;
+  bool connected = false;
+  int failed = 0;
+  size_t received = 0;
+  bool ended = false;
+  int end_error = 0;
+  bool drained = false;
+  bool timed_out = false;
+};
+
+struct Room final : SlotEvents {
+  void on_room() override { ++calls; }
+  int calls = 0;
+};
+
+// Units move inside of one shard only; nobody has to be told.
+struct OneShard final : BudgetPeers {
+  void ask_return(Budget&, uint32_t) override { ++asked; }
+  void notify(Budget&, uint32_t) override { ++notified; }
+  int asked = 0;
+  int notified = 0;
+};
+
+struct SlotWorld final : SimLoop {
+  // The server's end of each connection, in the order of accepting.
+  struct Handler final : SimHandler {
+    explicit Handler(SlotWorld& world) : world(world) {}
+    void on_open(SimConnection& connection) override { world.ends.push_back(&connection); }
+    void on_end(SimConnection& connection, int error) override {
+      world.end_errors.push_back(error);
+      SimHandler::on_end(connection, error);
+    }
+    void on_done(SimConnection& connection) override {
+      std::replace(world.ends.begin(), world.ends.end(), &connection,
+                   static_cast<SimConnection*>(nullptr));
+    }
+    SlotWorld& world;
+  };
+
+  explicit SlotWorld(SlotSpec spec = {}, int64_t limit = Budget::kOff, uint32_t shards = 1)
+      : net({.seed = 1, .faults = false}),
+        io(net),
+        peers(net),
+        timers(net.now_us() / 1000),
+        server(net, peers, any_port(),
+               [this](SimConnection&) { return std::make_unique<Handler>(*this); }),
+        budget(shards, limit),
+        share(budget, 0, one) {
+    net.set_loop(io, this);
+    spec.address = server.address();
+    slot = std::make_unique<ServerSlot>(context, spec, stats,
+                                        SlotShares{.connections = &share, .idle = nullptr}, &room);
+    turn_due();
+  }
+  ~SlotWorld() {
+    slot->retire(CloseReason::kReplaced);
+    server.stop();
+    server.close_all();
+    CHECK(net.run_until([&] { return slot->empty() && server.live() == 0; }, 100'000));
+    CHECK(share.used() == 0);
+    slot.reset();
+    net.set_loop(io, nullptr);
+  }
+  static ServerAddress any_port() {
+    ServerAddress address;
+    REQUIRE(parse_address("10.0.0.1:0", address));
+    return address;
+  }
+  void turn() override {
+    io.run_once(0);
+    timers.expire(net.now_us() / 1000);
+    slot->pool().check();
+    turn_due();
+  }
+  void turn_due() {
+    const int64_t next = timers.next_in_ms(net.now_us() / 1000);
+    deadline = next < 0 ? kNever : net.now_us() + std::max<int64_t>(next, 1) * 1000;
+  }
+  [[nodiscard]] int64_t deadline_us() const override { return deadline; }
+
+  template <typename Done>
+  bool until(Done done) {
+    turn_due();  // The test may have set timers.
+    return net.run_until(done, 100'000);
+  }
+  void pass(int64_t ms) {
+    turn_due();
+    net.run_for(ms * 1000, 1'000'000);
+  }
+  [[nodiscard]] int64_t now_ms() const { return net.now_us() / 1000; }
+  // One in use by `user`, connected; fresh or not.
+  ServerConn* take(User& user) {
+    const ServerSlot::Taken taken = slot->take(user, nullptr, kLater);
+    REQUIRE(taken.conn != nullptr);
+    if (!taken.connected) REQUIRE(until([&] { return user.connected; }));
+    return taken.conn;
+  }
+  // One that is idle.
+  void park_one(const FinishNotes& notes = kGood) {
+    User user;
+    const uint32_t before = slot->pool().idle();
+    slot->give_back(*take(user), notes);
+    REQUIRE(slot->pool().idle() == before + 1);
+  }
+  [[nodiscard]] uint64_t closed(CloseReason reason) const {
+    return stats.pool.closed[static_cast<size_t>(reason)].get();
+  }
+
+  SimNet net;
+  SimIo io;
+  SimIo peers;
+  Timers timers;
+  ChunkPool chunks{64};
+  StreamEnv stream{io, chunks};
+  Slab<ServerConn> conns{64};
+  Slab<KeyGroup> groups{64};
+  Slab<SessionEntry> entries{64};
+  Prng prng{1};
+  ConnKeyBuffer key_buffer;
+  PoolMemory memory{.groups = groups, .secret = {}, .prng = prng, .key_buffer = key_buffer};
+  PoolContext context{.stream = stream, .timers = timers, .conns = conns, .memory = memory};
+  ServerStats stats;
+  Room room;
+  OneShard one;
+  std::vector<SimConnection*> ends;  // null: closed
+  std::vector<int> end_errors;
+  SimServer server;
+  Budget budget;
+  BudgetShare share;
+  std::unique_ptr<ServerSlot> slot;
+  int64_t deadline = kNever;
+};
+
+SlotSpec spec_with(const PoolLimits& limits, uint32_t warm = 0) {
+  SlotSpec spec;
+  spec.pool = limits;
+  spec.warm = warm;
+  return spec;
+}
+const PoolLimits kAlways{.mode = ReuseMode::kAlways, .idle_floor = 4};
+
+}  // namespace
+
+TEST_CASE("ServerSlot: connect, use, give back, use again: one connection") {
+  SlotWorld w(spec_with(kAlways));
+  User first;
+  ServerConn* conn = w.take(first);
+  CHECK(conn->place() == Place::kBusy);
+  CHECK_FALSE(conn->reused());
+  w.slot->give_back(*conn, kGood);
+  User second;
+  const ServerSlot::Taken taken = w.slot->take(second, nullptr, kLater);
+  CHECK(taken.conn == conn);
+  CHECK(taken.connected);
+  CHECK(conn->reused());
+  w.slot->give_back(*conn, kGood);
+  CHECK(conn->place() == Place::kIdleSafe);
+  CHECK(w.stats.connects.get() == 1);
+  CHECK(w.stats.requests.get() == 2);
+  CHECK(w.server.accepted() == 1);
+}
+
+TEST_CASE("ServerSlot: a refused connection is told to its user, once, and is gone") {
+  SlotWorld w(spec_with(kAlways));
+  w.server.stop();
+  User user;
+  const ServerSlot::Taken taken = w.slot->take(user, nullptr, kLater);
+  if (taken.conn != nullptr) REQUIRE(w.until([&] { return user.failed != 0; }));
+  CHECK((user.failed == ECONNREFUSED || taken.error == ECONNREFUSED));
+  CHECK_FALSE(user.connected);
+  CHECK(w.stats.connect_errors.get() == 1);
+  CHECK(w.until([&] { return w.slot->empty(); }));
+  CHECK(w.conns.in_use() == 0);
+  w.server.start();
+}
+
+TEST_CASE("ServerSlot: a server that does not answer ends the attempt after its timeout") {
+  SlotSpec spec = spec_with(kAlways);
+  spec.connect_timeout_ms = 700;
+  SlotWorld w(spec);
+  w.net.set_unreachable(w.server.address(), true);
+  const int64_t start = w.now_ms();
+  User user;
+  REQUIRE(w.slot->take(user, nullptr, kLater).conn != nullptr);
+  REQUIRE(w.until([&] { return user.failed != 0; }));
+  CHECK(user.failed == ETIMEDOUT);
+  CHECK(w.now_ms() - start >= 700);
+  CHECK(w.now_ms() - start <= 700 + 2 * Timers::kTickMs);
+  CHECK(w.until([&] { return w.slot->empty(); }));
+}
+
+TEST_CASE("ServerSlot: a user that gives up while connecting hears nothing more") {
+  SlotWorld w(spec_with(kAlways));
+  User user;
+  const ServerSlot::Taken taken = w.slot->take(user, nullptr, kLater);
+  REQUIRE(taken.conn != nullptr);
+  w.slot->discard(*taken.conn);
+  CHECK(w.until([&] { return w.slot->empty(); }));
+  w.pass(100);
+  CHECK_FALSE(user.connected);
+  CHECK(user.failed == 0);
+}
+
+TEST_CASE("ServerSlot: the user's deadline ends with its use") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 60'000}));
+  User user;
+  ServerConn* conn = w.take(user);
+  conn->set_deadline(500);
+  w.pass(600);
+  CHECK(user.timed_out);
+  user.timed_out = false;
+  conn->set_deadline(500);
+  w.slot->give_back(*conn, kGood);
+  w.pass(1'000);
+  CHECK_FALSE(user.timed_out);
+  CHECK(w.slot->pool().idle() == 1);
+}
+
+TEST_CASE("ServerSlot: the idle timer does not bound the next use") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 1'000}));
+  w.park_one();
+  w.pass(900);
+  User user;
+  ServerConn* conn = w.take(user);
+  REQUIRE(conn->reused());
+  w.pass(5'000);
+  CHECK_FALSE(user.timed_out);
+  CHECK(conn->place() == Place::kBusy);
+  w.slot->give_back(*conn, kGood);
+}
+
+TEST_CASE("ServerSlot: idle for its life, then reset, so that no port stays in TIME_WAIT") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 1'000}));
+  w.park_one();
+  w.pass(900);
+  CHECK(w.slot->pool().idle() == 1);
+  w.pass(200);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kIdleTimeout) == 1);
+  REQUIRE(w.until([&] { return !w.end_errors.empty(); }));
+  CHECK(w.end_errors[0] == ECONNRESET);
+  CHECK(w.until([&] { return w.slot->empty(); }));
+}
+
+TEST_CASE("ServerSlot: what the server says about its timeout shortens the life") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 60'000}));
+  FinishNotes notes = kGood;
+  notes.hint_ms = 3'000;
+  w.park_one(notes);
+  w.pass(1'900);
+  CHECK(w.slot->pool().idle() == 1);
+  w.pass(200);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kIdleTimeout) == 1);
+}
+
+TEST_CASE("ServerSlot: a FIN while idle closes it before the next request") {
+  SlotWorld w(spec_with(kAlways));
+  w.park_one();
+  REQUIRE(w.ends.size() == 1);
+  w.ends[0]->close();
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 0; }));
+  CHECK(w.closed(CloseReason::kServerIdle) == 1);
+  User user;
+  const ServerSlot::Taken taken = w.slot->take(user, nullptr, kLater);
+  CHECK_FALSE(taken.connected);
+  REQUIRE(w.until([&] { return user.connected; }));
+  w.slot->discard(*taken.conn);
+}
+
+TEST_CASE("ServerSlot: a reset while idle closes it, and teaches nothing") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 60'000}));
+  for (int i = 0; i < 3; ++i) {
+    w.park_one();
+    w.pass(2'000);
+    w.ends.back()->abort();
+    REQUIRE(w.until([&] { return w.slot->pool().idle() == 0; }));
+  }
+  CHECK(w.closed(CloseReason::kServerIdle) == 3);
+  CHECK(w.stats.pool.learned_ms.get() == 0);
+}
+
+TEST_CASE("ServerSlot: FINs after the same idle time teach the server's timeout") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 60'000}));
+  for (int i = 0; i < 2; ++i) {
+    w.park_one();
+    w.pass(2'000);
+    w.ends.back()->close();
+    REQUIRE(w.until([&] { return w.slot->pool().idle() == 0; }));
+  }
+  CHECK(w.stats.pool.learned_ms.get() >= 1'500);
+  CHECK(w.stats.pool.learned_ms.get() <= 1'700);
+  w.park_one();
+  w.pass(1'800);
+  CHECK(w.closed(CloseReason::kIdleTimeout) == 1);
+}
+
+// haproxy GH#176: they would be taken for the next response.
+TEST_CASE("ServerSlot: bytes that nobody asked for close an idle connection") {
+  SlotWorld w(spec_with(kAlways));
+  w.park_one();
+  w.ends[0]->send("HTTP/1.1 408 Request Timeout\r\n\r\n");
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 0; }));
+  CHECK(w.closed(CloseReason::kUnsolicited) == 1);
+  CHECK(w.until([&] { return w.slot->empty(); }));
+}
+
+TEST_CASE("ServerSlot: the same for a session's own connection") {
+  SlotWorld w(spec_with(kAlways));
+  SessionStore store(w.entries);
+  const TargetRef target{.object = &w.slot->pool()};
+  for (const bool bytes : {false, true}) {
+    User user;
+    ServerConn* conn = w.take(user);
+    w.slot->reserve(*conn, store, target);
+    w.slot->give_back(*conn, kGood);
+    CHECK(conn->place() == Place::kSessionIdle);
+    CHECK(w.slot->take_private(user, store, target, nullptr) == conn);
+    w.slot->give_back(*conn, kGood);
+    bytes ? w.ends.back()->send("x") : w.ends.back()->close();
+    REQUIRE(w.until([&] { return store.empty(); }));
+  }
+  CHECK(w.closed(CloseReason::kUnsolicited) == 1);
+  CHECK(w.closed(CloseReason::kServerIdle) == 1);
+}
+
+TEST_CASE("ServerSlot: one given back after the server's end is closed, not kept") {
+  SlotWorld w(spec_with(kAlways));
+  User user;
+  ServerConn* conn = w.take(user);
+  w.ends[0]->close();
+  REQUIRE(w.until([&] { return user.ended; }));
+  CHECK(user.end_error == 0);
+  FinishNotes notes = kGood;
+  notes.clean = false;
+  w.slot->give_back(*conn, notes);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kError) == 1);
+}
+
+TEST_CASE("ServerSlot: a dead reused connection takes those of its age with it") {
+  SlotWorld w(spec_with(kAlways));
+  std::vector<User> users(3);
+  std::vector<ServerConn*> taken;
+  for (User& user : users) taken.push_back(w.take(user));
+  for (ServerConn* conn : taken) w.slot->give_back(*conn, kGood);
+  User user;
+  ServerConn* conn = w.take(user);
+  w.slot->discard_stale(*conn);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.stats.stale.get() == 1);
+  CHECK(w.closed(CloseReason::kStale) == 3);
+}
+
+TEST_CASE("ServerSlot: so many warm connections are opened ahead, held and opened again") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 0, .idle_floor = 3}, 3));
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 3; }));
+  CHECK(w.slot->pool().count(Place::kIdleUnproven) == 3);
+  w.pass(60'000);
+  CHECK(w.slot->pool().idle() == 3);
+  CHECK(w.stats.connects.get() == 3);  // No purge and reconnect in between.
+  User user;
+  const ServerSlot::Taken taken = w.slot->take(user, nullptr, kLater);
+  CHECK(taken.connected);
+  w.slot->give_back(*taken.conn, kGood);
+  for (SimConnection* end : w.ends) end->close();
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 0; }));
+  w.pass(2 * ServerPool::kPurgeMs);
+  CHECK(w.slot->pool().idle() == 3);
+  CHECK(w.stats.connects.get() == 6);
+  CHECK(w.stats.requests.get() == 1);
+}
+
+TEST_CASE("ServerSlot: a server that is down is tried again for its warm connections") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 0, .idle_floor = 2}));
+  w.server.stop();
+  SlotSpec spec = w.slot->spec();
+  spec.warm = 2;
+  w.slot->update(spec);
+  w.pass(1'000);
+  CHECK(w.slot->pool().total() == 0);
+  w.server.start();
+  w.pass(2 * ServerPool::kPurgeMs);
+  CHECK(w.slot->pool().idle() == 2);
+}
+
+TEST_CASE("ServerSlot: no warm connections when each client has its own") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kNever}, 3));
+  w.pass(20'000);
+  CHECK(w.stats.connects.get() == 0);
+}
+
+TEST_CASE("ServerSlot: at the limit of connections a request is refused until there is room") {
+  SlotWorld w(spec_with(kAlways), 1);
+  User first;
+  ServerConn* conn = w.take(first);
+  User second;
+  ServerSlot::Taken taken = w.slot->take(second, nullptr, kLater);
+  CHECK(taken.conn == nullptr);
+  CHECK(taken.error == EAGAIN);
+  CHECK(w.stats.full.get() == 1);
+  CHECK(w.room.calls == 0);
+  w.slot->give_back(*conn, kGood);
+  CHECK(w.room.calls == 1);
+  taken = w.slot->take(second, nullptr, kLater);
+  CHECK(taken.conn == conn);
+  // Its unit is free once the socket is closed, not before.
+  w.slot->discard(*conn);
+  CHECK(w.share.used() == 1);
+  CHECK(w.slot->take(second, nullptr, kLater).error == EAGAIN);
+  REQUIRE(w.until([&] { return w.slot->empty(); }));
+  CHECK(w.room.calls == 2);
+  CHECK(w.share.used() == 0);
+}
+
+TEST_CASE("ServerSlot: at the limit an idle connection with another key makes room") {
+  SlotWorld w(spec_with(kAlways), 1);
+  w.park_one();
+  const ConnKey key{.bytes = "other", .hash = 5};
+  User user;
+  CHECK(w.slot->take(user, &key, kLater).error == EAGAIN);
+  CHECK(w.closed(CloseReason::kMakeRoom) == 1);
+  const int before = w.room.calls;
+  REQUIRE(w.until([&] { return w.room.calls > before; }));
+  const ServerSlot::Taken taken = w.slot->take(user, &key, kLater);
+  REQUIRE(taken.conn != nullptr);
+  REQUIRE(w.until([&] { return user.connected; }));
+  w.slot->give_back(*taken.conn, kGood);
+  CHECK(w.slot->pool().idle() == 1);
+}
+
+TEST_CASE("ServerSlot: the limit 0 refuses everything") {
+  SlotWorld w(spec_with(kAlways, 2), 0);
+  User user;
+  CHECK(w.slot->take(user, nullptr, kLater).error == EAGAIN);
+  CHECK(w.slot->open_single(user).error == EAGAIN);
+  w.pass(20'000);
+  CHECK(w.stats.connects.get() == 0);
+}
+
+// Two shards share the limit; this one holds all of it idle.
+TEST_CASE("ServerSlot: idle connections give their places to another shard that wants them") {
+  SlotWorld w(spec_with(kAlways), 2, 2);
+  OneShard others;
+  BudgetShare other(w.budget, 1, others);
+  std::vector<User> users(2);
+  std::vector<ServerConn*> taken;
+  for (User& user : users) taken.push_back(w.take(user));
+  for (ServerConn* conn : taken) w.slot->give_back(*conn, kGood);
+  REQUIRE(w.slot->pool().idle() == 2);
+  CHECK_FALSE(other.try_acquire());
+  other.want();
+  w.slot->free_asked();
+  CHECK(w.slot->pool().idle() == 1);  // One is wanted, one goes.
+  CHECK(w.closed(CloseReason::kMakeRoom) == 1);
+  REQUIRE(w.until([&] { return w.slot->pool().total() == 1; }));
+  other.collect();
+  CHECK(other.try_acquire());
+  other.settle(false);
+  other.release();
+}
+
+TEST_CASE("ServerSlot: a connection given back while another shard wants its place is closed") {
+  SlotWorld w(spec_with(kAlways), 2, 2);
+  OneShard others;
+  BudgetShare other(w.budget, 1, others);
+  std::vector<User> users(2);
+  ServerConn* conn = w.take(users[0]);
+  ServerConn* stays = w.take(users[1]);
+  CHECK_FALSE(other.try_acquire());
+  other.want();
+  w.slot->give_back(*conn, kGood);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kMakeRoom) == 1);
+  REQUIRE(w.until([&] { return w.slot->pool().total() == 1; }));
+  other.collect();
+  CHECK(other.try_acquire());
+  other.settle(false);
+  other.release();
+  w.slot->give_back(*stays, kGood);
+}
+
+TEST_CASE("ServerSlot: no memory for a connection is an error, and leaves no unit taken") {
+  SlotWorld w(spec_with(kAlways), 100);
+  std::vector<User> users(65);
+  std::vector<ServerConn*> taken;
+  for (size_t i = 0; i < 64; ++i) {
+    taken.push_back(w.slot->take(users[i], nullptr, kLater).conn);
+    REQUIRE(taken.back() != nullptr);
+  }
+  CHECK(w.slot->take(users[64], nullptr, kLater).error == ENOBUFS);
+  CHECK(w.share.used() == 64);
+  for (ServerConn* conn : taken) w.slot->discard(*conn);
+  REQUIRE(w.until([&] { return w.slot->empty(); }));
+  CHECK(w.share.used() == 0);
+}
+
+TEST_CASE("ServerSlot: single use is used once") {
+  SlotWorld w(spec_with(kAlways));
+  User user;
+  const ServerSlot::Taken taken = w.slot->open_single(user);
+  REQUIRE(taken.conn != nullptr);
+  REQUIRE(w.until([&] { return user.connected; }));
+  w.slot->give_back(*taken.conn, kGood);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kReuseOff) == 1);
+}
+
+TEST_CASE(
+    "ServerSlot: retired it closes what is idle now and the rest after use; then it is back") {
+  SlotWorld w(spec_with(kAlways, 1));
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 1; }));
+  User user;
+  ServerConn* conn = w.take(user);
+  w.slot->retire(CloseReason::kOutOfService);
+  CHECK(w.slot->pool().idle() == 0);
+  w.slot->give_back(*conn, kGood);
+  CHECK(w.closed(CloseReason::kOutOfService) >= 1);
+  REQUIRE(w.until([&] { return w.slot->empty(); }));
+  const uint64_t opened = w.stats.connects.get();
+  w.pass(20'000);
+  CHECK(w.stats.connects.get() == opened);
+  w.slot->return_to_service();
+  REQUIRE(w.until([&] { return w.slot->pool().idle() == 1; }));
+}
+
+TEST_CASE("ServerSlot: after traffic stops everything idle is gone within its life") {
+  SlotWorld w(spec_with({.mode = ReuseMode::kAlways, .idle_ms = 25'000, .idle_floor = 1}));
+  std::vector<User> users(20);
+  std::vector<ServerConn*> taken;
+  for (User& user : users) taken.push_back(w.take(user));
+  for (ServerConn* conn : taken) w.slot->give_back(*conn, kGood);
+  CHECK(w.slot->pool().idle() == 20);
+  w.pass(25'000 + 2 * Timers::kTickMs);
+  CHECK(w.slot->pool().idle() == 0);
+  CHECK(w.closed(CloseReason::kUnneeded) > 0);
+  REQUIRE(w.until([&] { return w.slot->empty(); }));
+}
+
+}  // namespace ringway
