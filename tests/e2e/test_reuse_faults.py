@@ -1,6 +1,7 @@
 """Connections that are no good any more: stale, spoken on while idle, cut short, timed out, gone (E7 to E9, E15 to E17)."""
+import pathlib
 import random
-import subprocess
+import tempfile
 import time
 
 import support
@@ -257,7 +258,7 @@ class Hints(ReuseCase):
         self.wait_closed(answer.conn)
         self.assertEqual(self.conn(answer.conn).closed_by, "rst")  # Not by the origin; and no TIME_WAIT stays.
 
-    def test_a_hint_that_leaves_no_time_parks_nothing(self):
+    def test_the_shortest_hint_is_kept_to_as_well(self):
         self.app(ALWAYS)
         visitor = self.visitor()
         answer = visitor.ask("keepalive-hint?timeout=1")
@@ -361,9 +362,7 @@ class Shortage(ReuseCase):
         except (OSError, EOFError):
             return False
 
-    def folder(self):
-        import pathlib
-        import tempfile
+    def folder(self) -> pathlib.Path:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         return pathlib.Path(folder.name)

@@ -1,9 +1,7 @@
 """How many server connections there are, and for how long (E11, E12, E14, and each limit by itself)."""
 import re
-import shutil
 import subprocess
 import time
-import unittest
 
 from reporting_origin import ReportingOrigin
 from reuse_support import KEEP, Names, ReuseCase
@@ -66,34 +64,32 @@ class Limits(ReuseCase):
             self.assertEqual(self.conn(name).closed_by, "rst")
         self.assertEqual(self.counters().sum(Names.CLOSES, reason="idle_timeout"), 5)
 
-    def test_max_age_of_idle_and_of_busy_ones(self):
-        self.app(f'max_age = "300ms"\n{KEEP}')
-        idle, busy = self.park(1)[0], self.visitor()
-        self.wait_closed(idle)
+    def test_max_age_ends_an_idle_connection(self):
+        self.app(f'max_age = "300ms"\nidle_timeout = "10m"\n{KEEP}')
+        self.wait_closed(self.guest().conn)
         self.assertEqual(self.counters().sum(Names.CLOSES, reason="age_max"), 1)
-        # A request is never cut for it: the connection goes when it is done.
-        token = busy.begin("stall")
-        wait_until(lambda: self.origins[0].attempts(token))
+
+    def test_max_age_ends_a_busy_connection_after_its_request(self):
+        [origin] = self.app(f'max_age = "300ms"\nidle_timeout = "10m"\n{KEEP}')
+        visitor = self.visitor()
+        token = visitor.begin("stall")
+        wait_until(lambda: origin.attempts(token))
         time.sleep(0.4)
-        self.origins[0].release(token)
-        old = busy.end()
+        origin.release(token)
+        old = visitor.end()
         self.assertEqual(old.status, 200)
         self.wait_closed(old.conn)
-        self.assertNotEqual(busy.ask().conn, old.conn)
-        self.assertEqual(self.counters().sum(Names.CLOSES, reason="age_max"), 2)
+        self.assertNotEqual(visitor.ask().conn, old.conn)
+        self.assertGreaterEqual(self.counters().sum(Names.CLOSES, reason="age_max"), 1)
 
     def test_max_requests_per_connection(self):
-        for limit in (1, 3):
-            upstream = f"n{limit}"
-            with self.subTest(limit=limit):
-                origin = self.reporting()
-                self.balance(self.upstream(upstream, f'reuse = "always"\nmax_requests_per_connection = {limit}\n{KEEP}',
-                                           [origin]))
-                reqs = [self.guest(upstream=upstream).req for _ in range(7)]
-                self.assertEqual(reqs, [i % limit + 1 for i in range(7)])
-                self.balancer.stop()
-                self.origins.clear()
-                self.answers.clear()
+        limits = (1, 3)
+        origin = self.reporting()
+        self.balance(*(self.upstream(f"n{limit}", f'reuse = "always"\nmax_requests_per_connection = {limit}\n{KEEP}',
+                                     [origin]) for limit in limits))
+        for limit in limits:
+            reqs = [self.guest(upstream=f"n{limit}").req for _ in range(7)]
+            self.assertEqual(reqs, [i % limit + 1 for i in range(7)])
 
     def test_warm_connections_stand_before_the_first_request_and_are_held(self):
         self.reopens, self.counts_exact = True, False
@@ -116,18 +112,23 @@ class OneRequestClients(ReuseCase):
     """E12: clients that come for one request, one after the other, so that each shard needs one connection."""
     SPREAD = 'accept = "reuseport"'  # The kernel's hash chooses the shard: all of them take part.
 
-    def test_modes_that_reuse_need_one_connection_per_shard(self):
-        for mode in ("always", "auto"):
-            upstream = f"m-{mode}"
-            origin = self.reporting(mode)
-            self.balance(self.upstream(upstream, f'reuse = "{mode}"\nshare = "shard"\nidle_timeout = "10m"', [origin]),
-                         shards=4, listener=self.SPREAD)
-            for _ in range(400):
-                self.assertEqual(self.guest(upstream=upstream).status, 200)
-            self.assertLessEqual(len(origin.connections), 4)
-            self.assertEqual(self.time_waits(), 0)
-            if mode == "always":
-                self.balancer.stop()
+    def few(self, mode: str):
+        [origin] = self.app(f'reuse = "{mode}"\nshare = "shard"\nidle_timeout = "10m"', shards=4, listener=self.SPREAD)
+        peers = set()
+        for i in range(400):
+            answer = self.guest()
+            self.assertEqual(answer.status, 200)
+            if i < 200:
+                peers.add(answer.response.get("x-peer"))
+        self.assertLessEqual(len(origin.connections), 4)
+        self.assertLessEqual({conn.peer for conn in origin.open_conns}, peers)  # No new source port any more.
+        self.assertEqual(self.time_waits(), 0)
+
+    def test_always_needs_one_connection_per_shard(self):
+        self.few("always")
+
+    def test_auto_needs_one_connection_per_shard(self):
+        self.few("auto")
 
     def test_safe_reuses_nothing_and_keeps_little(self):
         [origin] = self.app('idle_timeout = "10m"', shards=4, listener=self.SPREAD)
@@ -317,11 +318,12 @@ class Figures(ReuseCase):
         self.addCleanup(origin.stop)
         return origin
 
-    @unittest.skipUnless(shutil.which("wrk"), "needs wrk")
     def test_16_shards_2_servers_64_keep_alive_clients(self):
+        """The servers take 10 ms, so that about half of the requests are at each. Before servers that answer at once,
+        now the one and now the other has nearly all of them waiting, and every connection is of use."""
         origins = [self.light("s0"), self.light("s1")]
         self.balance(self.upstream("app", "", origins), shards=16)
-        done = subprocess.run(["wrk", "-t1", "-c64", "-d3s", f"http://127.0.0.1:{self.port}/app/"],
+        done = subprocess.run(["wrk", "-t1", "-c64", "-d3s", f"http://127.0.0.1:{self.port}/app/slow?ms=10"],
                               capture_output=True, text=True, timeout=60, check=True)
         self.assertNotRegex(done.stdout, "Non-2xx|Socket errors")
         conns = [conn for origin in origins for conn in origin.connections.values()]
