@@ -175,6 +175,7 @@ class ReuseCase(Case):
                 f'[[routes]]\nname = "local"\nmatch = {{ path = "/local" }}\nrespond = {{ body = "local" }}\n'
                 + "".join(upstreams) +
                 f'[metrics]\nprometheus = "127.0.0.1:{self.admin}"\n[logs.access]\noutput = "file:{self.access}"\n')
+        self.earlier = self.time_wait_rows()
         self.balancer = (wrap or Balancer)(self, text)
         self.settled_fds = self.fds()
         return self.balancer
@@ -222,10 +223,15 @@ class ReuseCase(Case):
         return json.loads(found[0])
 
     def time_waits(self) -> int:
-        """Sockets in TIME_WAIT on either side of a connection to an origin."""
-        ports = {f"{origin.port:04X}" for origin in self.origins}
+        """Connections between the balancer and the origins that are in TIME_WAIT."""
+        ports = {origin.port for origin in self.origins}
+        return sum(bool(ends & ports) and not ends & {self.port, self.admin}  # A client may have had that port.
+                   for ends in (self.time_wait_rows() - self.earlier))
+
+    @staticmethod
+    def time_wait_rows() -> set[frozenset[int]]:
         rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(row[3] == "06" and bool({row[1][-4:], row[2][-4:]} & ports) for row in rows)
+        return {frozenset((int(row[1][-4:], 16), int(row[2][-4:], 16))) for row in rows if row[3] == "06"}
 
     def fds(self) -> int:
         return len(os.listdir(f"/proc/{self.balancer.process.pid}/fd"))
