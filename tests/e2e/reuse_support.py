@@ -35,7 +35,8 @@ class Names:
     STALE = "ringway_server_stale_total"
     FRESH = "fresh"
     UNSOLICITED = "unsolicited"
-    NEVER_MADE = "connect"  # the reason of a close that no origin can have seen
+    UNSEEN = ("connect", "lent")  # reasons that no origin can have seen: never made, moved to another shard
+    BORROWED = "borrowed"
     IDLE = ("idle_unproven", "idle_safe")
     PRIVATE = ("private_busy", "private_idle")
     NOT_ESTABLISHED = ("connecting", "closing")
@@ -298,7 +299,7 @@ class ReuseCase(Case):
             everything = now.by(Names.CONNECTIONS, "state")
             held = sum(count for state, count in everything.items() if state not in Names.NOT_ESTABLISHED)
             closed = now.by(Names.CLOSES, "reason")
-            gone = sum(count for reason, count in closed.items() if reason != Names.NEVER_MADE)
+            gone = sum(count for reason, count in closed.items() if reason not in Names.UNSEEN)
             real = [c for o in self.origins for c in o.connections.values() if not self.is_check(c)]
             established = sum(conn.established() for conn in real)
             if held != established or sum(everything.values()) != held:

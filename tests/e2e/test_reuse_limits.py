@@ -208,7 +208,7 @@ class Caps(ReuseCase):
 
     def test_idle_ones_of_other_shards_make_room(self):
         """Mode safe: each of these needs a fresh connection while the limit is full of idle ones elsewhere."""
-        [origin] = self.app(f'max_connections_per_server = 2\n{KEEP}', shards=8, listener='accept = "reuseport"')
+        [origin] = self.app(f'max_connections_per_server = 2\nshare = "shard"\n{KEEP}', shards=8, listener='accept = "reuseport"')
         for _ in range(100):
             answer = self.guest()
             self.assertEqual((answer.status, answer.req), (200, 1))
@@ -267,7 +267,7 @@ class Queue(ReuseCase):
         self.assertEqual([visitor.end().status for visitor in [holder, *waiters]], [200] * 4)
 
     def test_no_queue_at_all(self):
-        origin, holder, _ = self.full("queue = { max = 0 }", 0)
+        origin, holder, _ = self.full('queue = { max = 0 }\ntimeouts = { queue = "60s" }', 0)
         self.assertEqual(self.guest().status, 503)
         origin.release_all()
         self.assertEqual(holder.end().status, 200)
@@ -318,20 +318,33 @@ class Figures(ReuseCase):
         self.addCleanup(origin.stop)
         return origin
 
-    def test_16_shards_2_servers_64_keep_alive_clients(self):
-        """The servers take 10 ms, so that about half of the requests are at each. Before servers that answer at once,
-        now the one and now the other has nearly all of them waiting, and every connection is of use."""
+    def load_of_wrk(self, more: str) -> tuple[float, int]:
+        """64 keep-alive clients, 16 shards, two servers that take 10 ms. -> reuse, most connections at once.
+
+        Before servers that answer at once, now the one and now the other would have nearly all requests waiting,
+        and 128 connections would be of use."""
         origins = [self.light("s0"), self.light("s1")]
-        self.balance(self.upstream("app", "", origins), shards=16)
-        done = subprocess.run(["wrk", "-t1", "-c64", "-d3s", f"http://127.0.0.1:{self.port}/app/slow?ms=10"],
+        self.balance(self.upstream("app", "", origins, more), shards=16)
+        done = subprocess.run(["wrk", "-t1", "-c64", "-d2s", f"http://127.0.0.1:{self.port}/app/slow?ms=10"],
                               capture_output=True, text=True, timeout=60, check=True)
         self.assertNotRegex(done.stdout, "Non-2xx|Socket errors")
         conns = [conn for origin in origins for conn in origin.connections.values()]
         requests = sum(conn.requests for conn in conns)
         self.assertGreaterEqual(requests, int(re.search(r"(\d+) requests in", done.stdout)[1]))
-        print(f"{1 - len(conns) / requests:.2%} of {requests}, {len(conns)} made ... ", end="", flush=True)
-        self.assertGreaterEqual(1 - len(conns) / requests, 0.98)
-        self.assertLessEqual(sum(origin.peak for origin in origins), 1.5 * 64)
+        reuse, peak = 1 - len(conns) / requests, sum(origin.peak for origin in origins)
+        print(f"{reuse:.2%} of {requests}, {peak} at once ... ", end="", flush=True)
+        return reuse, peak
+
+    def test_16_shards_2_servers_64_clients_in_turn(self):
+        reuse, peak = self.load_of_wrk("")
+        self.assertGreaterEqual(reuse, 0.98)
+        # Each shard goes round by itself, so that its 4 clients may all be at one server, then at the other.
+        self.assertLessEqual(peak, 2 * 64)
+
+    def test_16_shards_2_servers_64_clients_to_the_least_loaded(self):
+        reuse, peak = self.load_of_wrk('balance = { algorithm = "least_requests" }')
+        self.assertGreaterEqual(reuse, 0.98)
+        self.assertLessEqual(peak, 1.5 * 64)
 
     def test_10_requests_a_second_over_16_shards_with_borrowing(self):
         [origin] = self.app('reuse = "always"\nshare = "borrow"', shards=16, listener='accept = "reuseport"')
