@@ -125,11 +125,12 @@ ServerSlot::Taken Exchange::take_connection() {
       if (conn != nullptr) return {.conn = conn, .connected = true};
     }
   }
+  const bool no_body =
+      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
   // After two dead ones the third try takes no chances.
-  const PickRules rules{
-      .first = client_.requests() <= 1,
-      .repeatable = http1::is_idempotent(head.method) && head.body == BodyKind::kNone,
-      .fresh = stale_picks_ >= kStalePicksMax};
+  const PickRules rules{.first = client_.requests() <= 1,
+                        .repeatable = http1::is_idempotent(head.method) && no_body,
+                        .fresh = stale_picks_ >= kStalePicksMax};
   return slot.take(*this, key, rules);
 }
 

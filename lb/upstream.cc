@@ -217,6 +217,7 @@ bool ShardUpstream::take_mail(const ShardMail& mail) {
       if (mail.kind == ShardMail::Kind::kAskReturn) {
         share->return_surplus();
         if (share == &server->connections) server->slot.free_asked();
+        if (share == &server->idle) server->slot.free_idle();
       } else {
         share->collect();
         // Whoever still misses such a unit says so again.

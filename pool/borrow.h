@@ -33,8 +33,9 @@ struct Borrow {
   uint32_t from = 0;             // the shard that asks
   uint64_t token = 0;            // its name for this question
   uint64_t hash = 0;
-  std::string key;  // the whole key; equal in all shards, which share the secret
-  int fd = -1;      // the answer; -1: nothing to lend
+  std::string key;           // the whole key; equal in all shards, which share the secret
+  bool proven_only = false;  // only one that has served a second request will do
+  int fd = -1;               // the answer; -1: nothing to lend
   ConnPast past;
 };
 

@@ -58,15 +58,14 @@ enum class CloseReason : uint8_t {
   kPrivateLimit,   // private, and could not be kept for its session
   kStale,          // as old as one that was found dead
   kReuseOff,       // reuse = "never" without a session, or single use
-  kLayer4,         // it carried a TCP session
-  kLent            // not closed: another shard has it now
+  kLayer4          // it carried a TCP session
 };
-inline constexpr size_t kCloseReasons = 21;
+inline constexpr size_t kCloseReasons = 20;
 inline constexpr std::array<std::string_view, kCloseReasons> kCloseReasonNames = {
-    "server_idle",    "unsolicited", "connect",   "error",         "server_close",  "idle_timeout",
-    "unneeded",       "idle_max",    "make_room", "group_limit",   "requests_max",  "age_max",
-    "service",        "down",        "replaced",  "session_ended", "private_limit", "stale",
-    "reuse_disabled", "layer4",      "lent"};
+    "server_idle",   "unsolicited",   "connect",  "error",          "server_close",
+    "idle_timeout",  "unneeded",      "idle_max", "make_room",      "group_limit",
+    "requests_max",  "age_max",       "service",  "down",           "replaced",
+    "session_ended", "private_limit", "stale",    "reuse_disabled", "layer4"};
 
 // How a request came by its connection.
 enum class How : uint8_t { kFresh, kSession, kAvailable, kSafe, kUnproven, kBorrowed };

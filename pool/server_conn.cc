@@ -69,7 +69,6 @@ void ServerConn::on_pool_close(CloseReason reason) {
     case CloseReason::kSessionEnd:
     case CloseReason::kPrivateLimit:
     case CloseReason::kStale:
-    case CloseReason::kLent:
     case CloseReason::kReuseOff: return stream_.abort();
   }
 }
@@ -125,7 +124,7 @@ void ServerConn::on_timer(Timer& /*timer*/) {
   if (borrowing_) return slot_.borrow_is_late(*this);
   if (place() == Place::kConnecting) return connect_failed(ETIMEDOUT);
   RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
-  slot_.pool_.close(*this, CloseReason::kIdleTimeout);
+  slot_.pool_.close(*this, ServerPool::expiry(*this, context_.now_ms()));
 }
 
 }  // namespace ringway

@@ -101,20 +101,22 @@ PooledConn* ServerPool::choose_idle(KeyGroup& group, const PickRules& rules, Mis
   miss = Miss::kPolicy;
   PooledConn* safe = group.safe_.empty() ? nullptr : &group.safe_.front();
   PooledConn* unproven = group.unproven_.empty() ? nullptr : &group.unproven_.front();
-  if (!rules.first) {
-    if (limits_.mode == ReuseMode::kNever) return nullptr;
-    return unproven != nullptr ? unproven : safe;
-  }
+  const Usable may = usable(rules);
+  if (may == Usable::kNone) return nullptr;
+  if (may == Usable::kProven) return safe;
+  if (rules.first) return safe != nullptr ? safe : unproven;
+  return unproven != nullptr ? unproven : safe;
+}
+
+ServerPool::Usable ServerPool::usable(const PickRules& rules) const {
   switch (limits_.mode) {
-    case ReuseMode::kNever:
-    case ReuseMode::kSafe: return nullptr;
-    case ReuseMode::kAggressive: return safe;
-    case ReuseMode::kAlways: return safe != nullptr ? safe : unproven;
-    case ReuseMode::kAuto:
-      if (!rules.repeatable) return nullptr;
-      return safe != nullptr ? safe : unproven;
+    case ReuseMode::kNever: return Usable::kNone;
+    case ReuseMode::kSafe: return rules.first ? Usable::kNone : Usable::kAny;
+    case ReuseMode::kAggressive: return rules.first ? Usable::kProven : Usable::kAny;
+    case ReuseMode::kAlways: return Usable::kAny;
+    case ReuseMode::kAuto: return rules.first && !rules.repeatable ? Usable::kNone : Usable::kAny;
   }
-  return nullptr;
+  return Usable::kNone;
 }
 
 // A shared one gets another user.
@@ -200,7 +202,7 @@ void ServerPool::connected(PooledConn& conn, uint32_t capacity) {
   const How how = conn.requests_ == 0 ? How::kFresh : How::kBorrowed;
   conn.streams_ = 1;
   ++conn.requests_;
-  // Only always lets others join before it has proven anything (reuse.md 1.5).
+  // A single-use one, or one for a single request, has no room for others.
   conn.capacity_ = conn.close_after_ || conn.requests_max_ <= 1 ? 0 : capacity;
   stats_.handed[static_cast<size_t>(how)].add();
   move_to(conn, conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy);
@@ -444,6 +446,14 @@ size_t ServerPool::purge(int64_t now_ms) {
   return count;
 }
 
+void ServerPool::free_idle() {
+  while (idle_share_ != nullptr && !lru_.empty() && idle_share_->should_free()) {
+    idle_asked_ = true;
+    close(lru_.back(), CloseReason::kIdleLimit);
+    idle_asked_ = false;
+  }
+}
+
 void ServerPool::close_idle(CloseReason reason) {
   while (!lru_.empty()) close(lru_.back(), reason);
   for (auto it = session_entries_.begin(); it != session_entries_.end();) {
@@ -470,11 +480,12 @@ void ServerPool::update(const PoolLimits& limits) {
   }
 }
 
-PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash) {
+PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash, bool proven_only) {
   if (retired_) return nullptr;
   const ConnKey key{.bytes = key_bytes, .hash = hash};
   KeyGroup* group = find_group(&key);
   if (group == nullptr || group->idle_ == 0) return nullptr;
+  if (proven_only && group->safe_.empty()) return nullptr;
   PooledConn& conn = group->safe_.empty() ? group->unproven_.front() : group->safe_.front();
   move_to(conn, Place::kTransit);
   return &conn;
@@ -490,7 +501,6 @@ ConnPast ServerPool::end_transit(PooledConn& conn) {
       .requests_max = conn.requests_max_,
       .age_max_ms = conn.age_max_ms_,
       .usable = !retired_ && !conn.close_after_ && limits_.mode != ReuseMode::kNever};
-  stats_.closed[static_cast<size_t>(CloseReason::kLent)].add();
   conn.capacity_ = 0;
   move_to(conn, Place::kClosing);
   leave_group(conn);

@@ -94,6 +94,10 @@ class ServerPool {
   [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target,
                                          const ConnKey* key);
 
+  // Which idle connections the mode lets such a request use.
+  enum class Usable : uint8_t { kNone, kProven, kAny };
+  [[nodiscard]] Usable usable(const PickRules& rules) const;
+
   // A connection is being made. Without room for its key it is for a single use.
   void begin(PooledConn& conn, const ConnKey* key, int64_t now_ms);
   // It is made, and the request that waited has it; `capacity` further ones fit on it.
@@ -121,6 +125,11 @@ class ServerPool {
   void learn(const PooledConn& conn, int64_t now_ms);
   // How long `conn`, just parked, may stay idle; 0: for ever.
   [[nodiscard]] int64_t idle_life_ms(const PooledConn& conn) const;
+  // Why `conn` is closed when that time has passed.
+  [[nodiscard]] static CloseReason expiry(const PooledConn& conn, int64_t now_ms) {
+    return now_ms - conn.created_ms_ >= conn.age_max_ms_ ? CloseReason::kAge
+                                                         : CloseReason::kIdleTimeout;
+  }
   // `conn` was found dead when it was used: closes the idle ones with its key that are at least as
   // old. Returns how many.
   size_t suspect(const PooledConn& conn);
@@ -129,6 +138,8 @@ class ServerPool {
   size_t purge(int64_t now_ms);
   // The idle connection used longest ago, or nullptr.
   [[nodiscard]] PooledConn* oldest_idle() { return lru_.empty() ? nullptr : &lru_.back(); }
+  // The limit of idle connections was lowered, or others want their places: closes some.
+  void free_idle();
   // Closes all idle ones, the private too.
   void close_idle(CloseReason reason);
   // Out of service: idle ones are closed now, and no connection is kept after its use.
@@ -139,7 +150,8 @@ class ServerPool {
 
   // Takes an idle shared connection with this key out, to be handed to another shard. nullptr:
   // none.
-  [[nodiscard]] PooledConn* begin_transit(std::string_view key_bytes, uint64_t hash);
+  [[nodiscard]] PooledConn* begin_transit(std::string_view key_bytes, uint64_t hash,
+                                          bool proven_only = false);
   // It is out, and continues in another pool, which is told its past. closed() must follow.
   [[nodiscard]] ConnPast end_transit(PooledConn& conn);
   // A connection that came from another shard, at Place::kConnecting here, has this past.
@@ -235,6 +247,7 @@ class ServerPool {
   int64_t learned_at_ms_ = 0;
   CloseReason retired_reason_ = CloseReason::kReplaced;
   bool retired_ = false;
+  bool idle_asked_ = false;  // inside free_idle(): the unit was promised
 };
 
 }  // namespace ringway

@@ -51,7 +51,8 @@ void ServerPool::unlink(PooledConn& conn) {
       list.erase(list.iterator_to(conn));
       lru_.erase(lru_.iterator_to(conn));
       --group->idle_;
-      if (idle_share_ != nullptr) idle_share_->release();
+      if (idle_share_ == nullptr) return;
+      idle_asked_ ? idle_share_->release_asked() : idle_share_->release();
       return;
     }
     case Place::kAvailable:

@@ -40,7 +40,7 @@ ServerSlot::~ServerSlot() {
 
 ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
   const ServerPool::Picked picked = pool_.pick(key, rules);
-  if (picked.conn == nullptr) return open(&user, key, picked.miss);
+  if (picked.conn == nullptr) return open(&user, key, picked.miss, rules);
   if (hinted_ && pool_.idle() == 0) hide_hint();
   ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
   RW_CHECK(conn.user_ == nullptr);
@@ -67,7 +67,8 @@ ServerSlot::Taken ServerSlot::open_single(ServerUser& user) {
   return open(&user, &single, Miss::kPrivate);
 }
 
-ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss miss) {
+ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss miss,
+                                   const PickRules& rules) {
   if (shares_.connections != nullptr && !shares_.connections->try_acquire()) {
     stats_.full.add();
     // An idle one with another key holds a place that this request could use once it is closed.
@@ -77,7 +78,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
     return {.error = EAGAIN};
   }
   ServerConn* conn = context_.conns.take(context_, *this);
-  const bool borrow = conn != nullptr && user != nullptr && may_borrow(key, miss);
+  const bool borrow = conn != nullptr && user != nullptr && may_borrow(key, miss, rules);
   int error = conn == nullptr ? ENOBUFS : 0;
   if (error == 0 && !borrow) error = conn->stream_.connect(spec_.address);
   if (!borrow) stats_.connects.add();
@@ -91,7 +92,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   conn->user_ = user;
   if (user != nullptr) stats_.requests.add();
   if (borrow) {
-    start_borrow(*conn, key);
+    start_borrow(*conn, key, pool_.usable(rules) == ServerPool::Usable::kProven);
   } else if (spec_.connect_timeout_ms != 0) {
     context_.timers.set(conn->timer_, context_.now_ms() + spec_.connect_timeout_ms);
   }

@@ -116,6 +116,8 @@ class ServerSlot final : public TimerOwner {
   void lend(std::unique_ptr<Borrow> borrow);
   // The answer to a question of this slot.
   void lent(std::unique_ptr<Borrow> borrow);
+  // The limit of idle connections was lowered.
+  void free_idle() { pool_.free_idle(); }
   // Other shards want places under the limit of connections: closes idle ones while that helps.
   void free_asked();
 
@@ -140,9 +142,9 @@ class ServerSlot final : public TimerOwner {
     ServerConn* conn;
   };
 
-  Taken open(ServerUser* user, const ConnKey* key, Miss miss);
-  [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss) const;
-  void start_borrow(ServerConn& conn, const ConnKey* key);
+  Taken open(ServerUser* user, const ConnKey* key, Miss miss, const PickRules& rules = {});
+  [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const;
+  void start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only);
   void start_connect(ServerConn& conn);
   void start_connect_later(ServerConn& conn);
   bool forget_borrow(const ServerConn& conn);

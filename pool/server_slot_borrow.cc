@@ -10,15 +10,17 @@
 
 namespace ringway {
 
-bool ServerSlot::may_borrow(const ConnKey* key, Miss miss) const {
+bool ServerSlot::may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const {
   if (peers_.post == nullptr || !spec_.borrow || retired_) return false;
   if (miss != Miss::kNoneIdle && miss != Miss::kOtherKeys) return false;
   if (key != nullptr && key->single_use) return false;
+  // Where it comes from changes nothing about who may use it.
+  if (pool_.usable(rules) == ServerPool::Usable::kNone) return false;
   if (pending_.size() >= kBorrowsMax) return false;
   return peers_.hints->next(next_lender_, peers_.shard, peers_.shards) != BorrowHints::kNobody;
 }
 
-void ServerSlot::start_borrow(ServerConn& conn, const ConnKey* key) {
+void ServerSlot::start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only) {
   // Another one each time, so that no shard is asked by all.
   next_lender_ = peers_.hints->next(next_lender_, peers_.shard, peers_.shards);
   if (next_lender_ == BorrowHints::kNobody) {  // It is gone since: nobody else to ask.
@@ -32,6 +34,7 @@ void ServerSlot::start_borrow(ServerConn& conn, const ConnKey* key) {
   borrow->token = next_token_++;
   borrow->hash = key != nullptr ? key->hash : fixed.hash();
   borrow->key = key != nullptr ? key->bytes : fixed.bytes();
+  borrow->proven_only = proven_only;
   stats_.borrows.add();
   pending_.push_back({borrow->token, &conn});
   conn.borrowing_ = true;
@@ -73,7 +76,8 @@ void ServerSlot::never_opened(ServerConn& conn) {
 }
 
 void ServerSlot::lend(std::unique_ptr<Borrow> borrow) {
-  PooledConn* found = retired_ ? nullptr : pool_.begin_transit(borrow->key, borrow->hash);
+  PooledConn* found =
+      retired_ ? nullptr : pool_.begin_transit(borrow->key, borrow->hash, borrow->proven_only);
   if (pool_.idle() == 0) hide_hint();
   if (found == nullptr) return peers_.post->answer(std::move(borrow));
   ServerConn& conn = static_cast<ServerConn&>(*found);

@@ -207,18 +207,6 @@ class Cut(ReuseCase):
                         self.assertNotEqual(self.guest("?size=5000").conn, name)
                     origin.release_all()
 
-    def test_a_reset_behind_half_a_close_is_noticed(self):
-        """The client ends its half inside the answer, then is gone: no byte of the server has to come to find out."""
-        [origin] = self.app(ALWAYS)
-        visitor = self.visitor()
-        token = visitor.begin("trickle?size=50000&at=20000")
-        visitor.client.until(b"\r\n\r\n")
-        visitor.client.exactly(20_000)
-        visitor.client.socket.shutdown(socket.SHUT_WR)
-        time.sleep(0.1)  # So that the end is most likely seen before the reset; sound in any order.
-        visitor.abort()
-        self.wait_closed(origin.of(token)[0].conn)
-
     def test_an_early_answer_leaves_no_rest_of_the_body_for_others(self):
         [origin] = self.app(ALWAYS)
         for rest in (0, 50_000):

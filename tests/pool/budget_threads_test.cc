@@ -26,9 +26,15 @@ struct Stage {
     for (uint32_t i = 0; i < kShards; ++i) boxes.emplace_back(1 << 14);
   }
 
+  void set_ceiling(int64_t max) {
+    ceiling = max;
+    changes.fetch_add(1);
+  }
+
   Budget budget;
   std::deque<Mailbox> boxes;
-  std::atomic<int64_t> ceiling;    // used is not above it, for who reads it before it acquires
+  std::atomic<int64_t> ceiling;  // used is not above it, while `changes` stays the same
+  std::atomic<uint32_t> changes{0};
   std::atomic<int64_t> in_use{0};  // counted after an acquire and before a release: at most used
   std::atomic<int64_t> waiting{0};
   std::atomic<int> hammering{kShards};
@@ -88,9 +94,12 @@ class ShardThread {
   }
 
   bool try_acquire() {
+    const uint32_t changes = stage_.changes.load();
     const int64_t ceiling = stage_.ceiling.load();
     if (!share_.try_acquire()) return false;
-    if (stage_.in_use.fetch_add(1) + 1 > ceiling) stage_.exceeded = true;
+    const bool above = stage_.in_use.fetch_add(1) + 1 > ceiling;
+    // A limit that was raised meanwhile allows more; it is not known how much.
+    if (above && stage_.changes.load() == changes) stage_.exceeded = true;
     ++busy_;
     return true;
   }
@@ -137,24 +146,24 @@ class ShardThread {
 };
 
 // Raises and lowers the limit while the shards run. The ceiling follows a lower limit once what is
-// in use has been seen at or below it: from then on it may not be above.
+// nothing is owed any more: from then on it may not be above.
 void change_limits(Stage& stage, uint64_t seed) {
   Prng prng(seed);
   Peers peers(stage);
   const int64_t limits[] = {0, 1, kShards - 1, kShards, 2 * kShards, 1'000, Budget::kOff};
   while (stage.hammering.load() > 0) {
     const int64_t max = limits[prng.below(std::size(limits))];
-    if (max > stage.ceiling.load()) stage.ceiling = max;
+    if (max > stage.ceiling.load()) stage.set_ceiling(max);  // before anybody may use it
     stage.budget.set_max(max, peers);
     for (int i = 0; i < 200; ++i) {
       if (max < stage.ceiling.load() && stage.budget.free() >= 0) {
         // Nothing is owed: sum of granted, and so used, is at most max.
-        stage.ceiling = max;
+        stage.set_ceiling(max);
       }
       std::this_thread::yield();
     }
   }
-  if (stage.ceiling.load() < 3) stage.ceiling = 3;
+  if (stage.ceiling.load() < 3) stage.set_ceiling(3);
   stage.budget.set_max(3, peers);  // So that everybody who waits can get a unit.
 }
 
@@ -226,7 +235,8 @@ struct Race {
 };
 
 void pause(Prng& prng) {
-  for (uint64_t n = prng.below(400); n > 0; --n) std::atomic_signal_fence(std::memory_order_seq_cst);
+  for (uint64_t n = prng.below(400); n > 0; --n)
+    std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 void race_holder(Race& race, int rounds) {

@@ -68,12 +68,12 @@ MUTANTS = [
         (P, 'conn.proven_ ? Place::kIdleSafe : Place::kIdleUnproven',
          'conn.proven_ ? Place::kIdleUnproven : Place::kIdleSafe')]),
     ('first-ignored', 'first requests take what later ones may', [
-        (P, '  if (!rules.first) {', '  if (true) {')]),
+        (P, 'case ReuseMode::kSafe: return rules.first ? Usable::kNone : Usable::kAny;',
+         'case ReuseMode::kSafe: return Usable::kAny;')]),
     ('aggressive-unproven', 'aggressive takes unproven ones', [
-        (P, 'case ReuseMode::kAggressive: return safe;',
-         'case ReuseMode::kAggressive: return safe != nullptr ? safe : unproven;')]),
+        (P, 'rules.first ? Usable::kProven : Usable::kAny', 'Usable::kAny')]),
     ('auto-any', 'auto takes requests that cannot be repeated', [
-        (P, '      if (!rules.repeatable) return nullptr;\n', '')]),
+        (P, 'rules.first && !rules.repeatable ? Usable::kNone : Usable::kAny', 'Usable::kAny')]),
     ('never-available', 'never shares a multiplexed connection', [
         (P, ' && limits_.mode != ReuseMode::kNever) {', ') {')]),
     ('never-keeps', 'switching reuse off leaves idle ones', [
