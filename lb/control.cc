@@ -129,6 +129,7 @@ int Control::start() {
   EngineResult engine = make_engine(EngineKind::kAuto);
   io_ = std::move(engine.io);
   io_->set_wake_owner(*this);
+  shards_.set_control(*io_);
   timers_ = std::make_unique<Timers>(io_->now_us() / 1000);
   started_us_ = io_->now_us();
   health_ = std::make_unique<HealthChecker>(*io_, *timers_, *this);
@@ -236,11 +237,14 @@ void Control::update_health() {
     if (upstream.health.type == config::HealthType::kOff) continue;
     for (size_t j = 0; j < upstream.servers.size(); ++j) {
       const config::Server& server = upstream.servers[j];
+      ServerObject& object = *current_->servers[i][j];
+      const config::ServerState state = object.controls.settings(server).state;
+      if (state == config::ServerState::kMaintenance) continue;  // Nobody asks how it is.
       targets.push_back({.id = upstream.name + "/" + server.name,
                          .address = server.address,
                          .address_text = server.address_text,
                          .health = upstream.health,
-                         .state = current_->servers[i][j]->health});
+                         .state = object.health});
     }
   }
   health_->set_targets(std::move(targets));

@@ -118,6 +118,10 @@ void Shard::take(const Message& message) {
       worker_->stop();
       stopping_ = true;
       return;
+    case Mail::kControls:
+      worker_->refresh_health();
+      controlled_.fetch_add(1, std::memory_order_release);
+      return set_.wake_control();
   }
 }
 

@@ -26,7 +26,8 @@ enum class Mail : uint32_t {
   kHealth = 2,  // verdicts changed
   kAdopt = 3,   // small: listener id; a, b, c: descriptor and PeerAddress, packed
   kDrain = 4,
-  kStop = 5
+  kStop = 5,
+  kControls = 6,  // an administrator changed a server; acknowledged by controlled()
 };
 
 // One configuration for one shard.
@@ -55,6 +56,8 @@ class Shard final : public WakeOwner {
 
   // Any thread. How many configurations this shard has taken over.
   [[nodiscard]] uint64_t applied() const { return applied_.load(std::memory_order_acquire); }
+  // Any thread. How many Mail::kControls this shard has acted upon.
+  [[nodiscard]] uint64_t controlled() const { return controlled_.load(std::memory_order_acquire); }
   // Any thread. It drains and no client is left.
   [[nodiscard]] bool quiet() const { return quiet_.load(std::memory_order_acquire); }
   [[nodiscard]] bool stopped() const { return stopped_.load(std::memory_order_acquire); }
@@ -81,6 +84,7 @@ class Shard final : public WakeOwner {
   const EngineCounters* engine_counters_ = nullptr;
   std::atomic<int> started_{0};  // 1: runs, -1: failed
   std::atomic<uint64_t> applied_{0};
+  std::atomic<uint64_t> controlled_{0};
   std::atomic<bool> quiet_{false};
   std::atomic<bool> stopped_{false};
   std::atomic<bool> io_gone_{false};
@@ -93,6 +97,14 @@ class ShardSet final : public Peers {
   explicit ShardSet(uint32_t count);
   ~ShardSet();
 
+  // Who is woken when a shard has acted on a message that control waits for. Before any shard is
+  // started; outlives the shards' threads.
+  void set_control(Io& io) { control_ = &io; }
+  // Shards.
+  void wake_control() {
+    if (control_ != nullptr) control_->wake();
+  }
+
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
 
   [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(shards_.size()); }
@@ -100,6 +112,7 @@ class ShardSet final : public Peers {
   [[nodiscard]] std::span<ShardLoad> loads() { return loads_; }
 
  private:
+  Io* control_ = nullptr;
   std::vector<ShardLoad> loads_;
   std::vector<std::unique_ptr<Shard>> shards_;
 };

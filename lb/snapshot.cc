@@ -4,18 +4,37 @@
 namespace ringway {
 namespace {
 
-std::shared_ptr<ServerObject> find_server(const Snapshot* previous, const std::string& upstream,
-                                          const config::Server& server) {
-  if (previous == nullptr) return nullptr;
+struct KnownServer {
+  std::shared_ptr<ServerObject> object;
+  const config::Server* config = nullptr;  // as `previous` had it
+};
+
+KnownServer find_server(const Snapshot* previous, const std::string& upstream,
+                        const config::Server& server) {
+  if (previous == nullptr) return {};
   const auto& upstreams = previous->config->upstreams;
   for (size_t i = 0; i < upstreams.size(); ++i) {
     if (upstreams[i].name != upstream) continue;
     for (size_t j = 0; j < upstreams[i].servers.size(); ++j) {
       const config::Server& old = upstreams[i].servers[j];
-      if (old.name == server.name && old.address == server.address) return previous->servers[i][j];
+      if (old.name != server.name || !(old.address == server.address)) continue;
+      return {previous->servers[i][j], &old};
     }
   }
-  return nullptr;
+  return {};
+}
+
+// The file was edited after the override was made: the file wins.
+void drop_overruled(ServerControls& controls, const config::Server& old,
+                    const config::Server& now) {
+  const ServerSettings before = configured(old);
+  const ServerSettings after = configured(now);
+  ServerOverrides overrides = controls.overrides();
+  if (before.state != after.state) overrides.state.reset();
+  if (before.weight != after.weight) overrides.weight.reset();
+  if (before.max_requests != after.max_requests) overrides.max_requests.reset();
+  if (before.max_connections != after.max_connections) overrides.max_connections.reset();
+  controls.set(overrides);
 }
 
 template <typename Object, typename Configs>
@@ -50,8 +69,11 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     auto& servers = snapshot->servers.emplace_back();
     const bool checked = upstream.health.type != config::HealthType::kOff;
     for (const config::Server& server : upstream.servers) {
-      auto known = find_server(previous, upstream.name, server);
-      if (known == nullptr) {
+      const KnownServer old = find_server(previous, upstream.name, server);
+      std::shared_ptr<ServerObject> known = old.object;
+      if (known != nullptr) {
+        drop_overruled(known->controls, *old.config, server);
+      } else {
         known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up);
         known->name = server.name;
         known->address_text = server.address_text;

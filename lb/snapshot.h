@@ -18,6 +18,7 @@
 #include "lb/config/config.h"
 #include "lb/health/health.h"
 #include "lb/router.h"
+#include "lb/server_controls.h"
 #include "pool/server_slot.h"
 
 namespace ringway {
@@ -73,6 +74,7 @@ struct ServerObject {
   std::string name;
   std::string address_text;
   std::shared_ptr<ServerHealth> health;
+  ServerControls controls;
   PerShard<ServerStats> shard;
 };
 
@@ -84,7 +86,8 @@ struct UpstreamObject {
 
 struct Snapshot {
   // Builds one from `config`, taking over the named objects of `previous` (or null) that are
-  // unchanged: listeners and upstreams by name, servers by upstream, name and address.
+  // unchanged: listeners and upstreams by name, servers by upstream, name and address. An
+  // administrator's override stays unless the configured value under it changed.
   [[nodiscard]] static std::shared_ptr<Snapshot> build(std::unique_ptr<const config::Config> config,
                                                        const Snapshot* previous, uint32_t shards);
 

@@ -10,7 +10,7 @@ namespace ringway {
 ShardUpstream::ShardUpstream(PoolContext& context, uint32_t shard, uint32_t shards, uint64_t seed)
     : context_(context), shard_(shard), shards_(shards), seed_(seed) {}
 
-SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
+SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject& object) const {
   const config::Pool& pool = config_->pool;
   return {.address = server.address,
           .connect_timeout_ms = config_->timeouts.connect,
@@ -18,7 +18,9 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
           // A share per shard, at least one each: the bound is the whole process's.
           .idle_max = std::max<uint64_t>(pool.max_idle_per_server / shards_, 1),
           .requests_max = pool.max_requests_per_connection,
-          .reuse = pool.reuse && pool.max_idle_per_server > 0};
+          // A server that is to become empty keeps no connection after its use.
+          .reuse = pool.reuse && pool.max_idle_per_server > 0 &&
+                   object.controls.settings(server).ready()};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {
@@ -34,7 +36,7 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
   servers_.clear();
   for (size_t i = 0; i < config.servers.size(); ++i) {
     const std::shared_ptr<ServerObject>& object = snapshot.servers[index][i];
-    const SlotSpec spec = spec_of(config.servers[i]);
+    const SlotSpec spec = spec_of(config.servers[i], *object);
     // The snapshot shares a server's object exactly when name and address are unchanged.
     const auto known = std::find_if(old.begin(), old.end(), [&](const auto& server) {
       return server != nullptr && server->object == object;
@@ -63,9 +65,11 @@ void ShardUpstream::rebuild() {
   names_.clear();
   for (const auto& server : servers_) {
     const config::Server& config = config_->servers[server->index];
-    candidates_.push_back({.weight = config.weight,
+    const ServerObject& object = *server->object;
+    const ServerSettings settings = object.controls.settings(config);
+    candidates_.push_back({.weight = settings.weight,
                            .in_flight = server->in_flight,
-                           .up = server->object->health->up(),
+                           .up = object.health->up() && settings.ready(),
                            .backup = config.backup});
     names_.push_back(config.name);
   }
@@ -75,8 +79,13 @@ void ShardUpstream::rebuild() {
 void ShardUpstream::refresh_health() {
   bool changed = false;
   for (const auto& server : servers_) {
-    const bool up = server->object->health->up();
-    changed = changed || up != candidates_[server->index].up;
+    const config::Server& config = config_->servers[server->index];
+    const ServerObject& object = *server->object;
+    const ServerSettings settings = object.controls.settings(config);
+    const bool up = object.health->up() && settings.ready();
+    const Candidate& before = candidates_[server->index];
+    changed = changed || up != before.up || settings.weight != before.weight;
+    server->slot.update(spec_of(config, object));
     if (!up) server->slot.close_idle();
   }
   if (changed) rebuild();

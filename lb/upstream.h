@@ -41,7 +41,8 @@ class ShardUpstream {
   // Takes over upstream number `index` of `snapshot`. Servers that are unchanged keep their
   // connections; the others are retired.
   void apply(std::shared_ptr<const Snapshot> snapshot, uint32_t index);
-  // Reads the health verdicts again; idle connections to servers that went down are closed.
+  // Reads the health verdicts and the administrator's settings again. Idle connections to servers
+  // that went down or may take no new work are closed; after it, pick() returns none of those.
   void refresh_health();
   // No longer configured.
   void retire();
@@ -66,7 +67,7 @@ class ShardUpstream {
   uint32_t users = 0;
 
  private:
-  [[nodiscard]] SlotSpec spec_of(const config::Server& server) const;
+  [[nodiscard]] SlotSpec spec_of(const config::Server& server, const ServerObject& object) const;
   void rebuild();
 
   PoolContext& context_;

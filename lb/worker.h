@@ -78,7 +78,7 @@ class Worker {
              LogRing* access_log);
   // A client that another shard accepted; its load is counted already.
   void adopt(uint32_t listener_id, int fd, const PeerAddress& peer);
-  // Reads the health verdicts again.
+  // Reads the health verdicts and the administrator's settings of servers again.
   void refresh_health();
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
   void drain();

@@ -106,7 +106,7 @@ class Checker {
     bool weight = false;
     for (size_t i = 0; i < upstream.servers.size(); ++i) {
       const Server& server = upstream.servers[i];
-      weight = weight || server.weight > 0;
+      weight = weight || (server.weight > 0 && server.state == ServerState::kReady);
       if (server.name.empty()) continue;
       const auto [known, fresh] = names.emplace(server.name, i);
       if (fresh) continue;
@@ -122,7 +122,8 @@ class Checker {
     }
     if (!weight && !upstream.servers.empty()) {
       report_.warning("W0404", node->span,
-                      "every server of \"" + upstream.name + "\" has weight 0, so none takes work");
+                      "every server of \"" + upstream.name +
+                          "\" has weight 0 or is not ready, so none takes work");
     }
   }
 

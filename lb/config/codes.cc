@@ -100,7 +100,9 @@ constexpr Code kCodes[] = {
     {"W0403", "durations in an odd order",
      "The durations contradict each other; both still hold as they are written."},
     {"W0404", "no server takes work",
-     "Servers of weight 0 take no new work, and there is no other."},
+     "Servers of weight 0, and those whose `state` is not \"ready\", take no new work, and there "
+     "is "
+     "no other."},
     {"W0405", "include matches nothing", "The pattern of an `include` matches no file."},
     {"W0406", "prefix is never stripped",
      "None of the paths that the route takes begins with `strip_prefix`."},

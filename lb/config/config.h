@@ -121,6 +121,10 @@ struct Balance {
   std::string key = "client.ip";  // kHash; only "client.ip" so far
 };
 
+// Whether a server takes new work. Drain: no new work, what runs may finish; health checks go on.
+// Maintenance: the same, and it is not checked either.
+enum class ServerState : uint8_t { kReady, kDrain, kMaintenance };
+
 struct Server {
   std::string name;
   Position position;
@@ -128,6 +132,7 @@ struct Server {
   std::string address_text;
   uint32_t weight = 100;  // 0..1000; 0 takes no new work
   bool backup = false;
+  ServerState state = ServerState::kReady;  // until an administrator says otherwise
 };
 
 struct Pool {

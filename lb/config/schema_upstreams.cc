@@ -53,7 +53,12 @@ constexpr Key kBalanceKeys[] = {
      .doc = "`hash` only: what is hashed.",
      .example = "\"client.ip\""},
 };
-constexpr std::string_view kLaterServer[] = {"max_requests", "source", "state"};
+constexpr std::string_view kLaterServer[] = {"max_requests", "source"};
+constexpr Choice kServerStates[] = {
+    {"ready", static_cast<uint64_t>(ServerState::kReady)},
+    {"drain", static_cast<uint64_t>(ServerState::kDrain)},
+    {"maintenance", static_cast<uint64_t>(ServerState::kMaintenance)},
+};
 constexpr Key kServerKeys[] = {
     {.name = "name",
      .kind = Kind::kText,
@@ -81,6 +86,16 @@ constexpr Key kServerKeys[] = {
      .initial = "false",
      .doc = "Used only while no other server is up.",
      .example = "true"},
+    {.name = "state",
+     .kind = Kind::kEnum,
+     .choices = kServerStates,
+     .number = store<&Server::state>,
+     .initial = "ready",
+     .doc =
+         "`\"drain\"`: takes no new work, what runs may finish, idle connections are closed. "
+         "`\"maintenance\"`: the same, and it is not checked either. `ringctl` changes it at run "
+         "time; a reload that changes this key overrules `ringctl`.",
+     .example = "\"maintenance\""},
 };
 constexpr Choice kReuses[] = {{"safe", 1}, {"never", 0}};
 constexpr std::string_view kLaterReuses[] = {"aggressive", "always"};

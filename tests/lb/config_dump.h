@@ -75,7 +75,7 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
-        << s.weight << ' ' << s.backup << '\n';
+        << s.weight << ' ' << s.backup << ' ' << int(s.state) << '\n';
   }
   out << " pool " << u.pool.reuse << ' ' << u.pool.max_idle_per_server << ' ' << u.pool.idle_timeout
       << ' ' << u.pool.max_requests_per_connection << '\n';
