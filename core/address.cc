@@ -170,6 +170,8 @@ int open_listener(const ServerAddress& address, const ListenOptions& options) {
   const int one = 1;
   if (address.storage.ss_family == AF_UNIX) {
     remove_stale_socket(address);
+    // bind(2) gives the file the mode of the socket, less the umask: never more than is wanted.
+    if (options.unix_mode >= 0) fchmod(fd, static_cast<mode_t>(options.unix_mode));
   } else {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -179,7 +181,11 @@ int open_listener(const ServerAddress& address, const ListenOptions& options) {
   if (address.storage.ss_family == AF_INET6) {
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
   }
-  if (bind(fd, address.get(), address.length) != 0 || ::listen(fd, options.backlog) != 0) {
+  const bool bound = bind(fd, address.get(), address.length) == 0;
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  const bool moded = !bound || address.storage.ss_family != AF_UNIX || options.unix_mode < 0 ||
+                     chmod(path, static_cast<mode_t>(options.unix_mode)) == 0;
+  if (!bound || !moded || ::listen(fd, options.backlog) != 0) {
     const int error = errno;
     ::close(fd);
     return -error;

@@ -44,15 +44,21 @@ struct ServerSettings {
   return {.state = server.state, .weight = server.weight};
 }
 
+// What holds for `server` under these overrides.
+[[nodiscard]] inline ServerSettings settings_with(const config::Server& server,
+                                                  const ServerOverrides& overrides) {
+  const ServerSettings base = configured(server);
+  return {.state = overrides.state.value_or(base.state),
+          .weight = overrides.weight.value_or(base.weight),
+          .max_requests = overrides.max_requests.value_or(base.max_requests),
+          .max_connections = overrides.max_connections.value_or(base.max_connections)};
+}
+
 class ServerControls {
  public:
   // Any thread. What holds for this server, whose configuration is `server`.
   [[nodiscard]] ServerSettings settings(const config::Server& server) const {
-    const ServerSettings base = configured(server);
-    return {.state = get<config::ServerState>(state_).value_or(base.state),
-            .weight = get<uint32_t>(weight_).value_or(base.weight),
-            .max_requests = get<uint64_t>(max_requests_).value_or(base.max_requests),
-            .max_connections = get<uint64_t>(max_connections_).value_or(base.max_connections)};
+    return settings_with(server, overrides());
   }
 
   // Control thread: replaces all four. Shards act on it after the next Mail::kControls.

@@ -28,6 +28,7 @@ enum class Mail : uint32_t {
   kDrain = 4,
   kStop = 5,
   kControls = 6,  // an administrator changed a server; acknowledged by controlled()
+  kReport = 7     // a: PoolOrder*, control's; to be filled
 };
 
 // One configuration for one shard.
@@ -61,6 +62,8 @@ class Shard final : public WakeOwner {
   // Any thread. It drains and no client is left.
   [[nodiscard]] bool quiet() const { return quiet_.load(std::memory_order_acquire); }
   [[nodiscard]] bool stopped() const { return stopped_.load(std::memory_order_acquire); }
+  // Control: the CPU it is pinned to, or -1.
+  [[nodiscard]] int cpu() const { return cpu_; }
   // Control, while the shard runs: "io_uring" or "epoll", why not io_uring, and its counters.
   [[nodiscard]] const char* engine_name() const { return engine_name_; }
   [[nodiscard]] const std::string& engine_reason() const { return engine_reason_; }
@@ -77,6 +80,7 @@ class Shard final : public WakeOwner {
   uint32_t index_;
   Mailbox mailbox_;
   std::thread thread_;
+  int cpu_ = -1;
   std::unique_ptr<Worker> worker_;  // the shard's thread only
   Io* io_ = nullptr;                // set before start() returns; wake() only for others
   const char* engine_name_ = "";

@@ -37,6 +37,10 @@ void drop_overruled(ServerControls& controls, const config::Server& old,
   controls.set(overrides);
 }
 
+bool in_maintenance(const ServerObject& object, const config::Server& server) {
+  return object.controls.settings(server).state == config::ServerState::kMaintenance;
+}
+
 template <typename Object, typename Configs>
 std::shared_ptr<Object> find_named(const std::vector<std::shared_ptr<Object>>* objects,
                                    const Configs* configs, const std::string& name) {
@@ -72,7 +76,12 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
       const KnownServer old = find_server(previous, upstream.name, server);
       std::shared_ptr<ServerObject> known = old.object;
       if (known != nullptr) {
+        const bool unknown = in_maintenance(*known, *old.config);
         drop_overruled(known->controls, *old.config, server);
+        // What was known before a maintenance means nothing after it.
+        if (unknown && !in_maintenance(*known, server)) {
+          known->health->set_up(upstream.health.initial_up);
+        }
       } else {
         known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up);
         known->name = server.name;

@@ -91,6 +91,32 @@ void ShardUpstream::refresh_health() {
   if (changed) rebuild();
 }
 
+void ShardUpstream::report(std::vector<PoolReport>& reports) const {
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      const ServerStats& stats = server->object->shard.at(shard_);
+      PoolReport& report = reports.emplace_back();
+      report.shard = shard_;
+      report.upstream = name();
+      report.server = server->object->name;
+      report.retired = server->retired;
+      report.counts = {
+          {"connections",
+           {{"connecting", stats.connecting.get()},
+            {"busy", stats.busy.get()},
+            {"idle", stats.idle.get()}}},
+          {"requests",
+           {{"in_flight", server->in_flight},
+            {"new", stats.requests.get() - stats.reused.get()},
+            {"reused", stats.reused.get()}}},
+          {"closed",
+           {{"idle", stats.idle_closed.get()}, {"connect_error", stats.connect_errors.get()}}}};
+      // So far all connections to a server are alike.
+      report.keys = {{"default", {{"idle", stats.idle.get()}, {"busy", stats.busy.get()}}}};
+    }
+  }
+}
+
 void ShardUpstream::retire() {
   retired_ = true;
   for (auto& server : servers_) {

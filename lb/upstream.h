@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lb/balance/balancer.h"
+#include "lb/pool_report.h"
 #include "lb/snapshot.h"
 #include "pool/server_slot.h"
 
@@ -44,6 +45,8 @@ class ShardUpstream {
   // Reads the health verdicts and the administrator's settings again. Idle connections to servers
   // that went down or may take no new work are closed; after it, pick() returns none of those.
   void refresh_health();
+  // Where its connections are: one report per server, retired ones included.
+  void report(std::vector<PoolReport>& reports) const;
   // No longer configured.
   void retire();
   // Frees retired servers that are empty. True once the upstream itself is retired and empty.

@@ -25,6 +25,7 @@
 #include "lb/exchange.h"
 #include "lb/l4_session.h"
 #include "lb/listener.h"
+#include "lb/pool_report.h"
 #include "lb/snapshot.h"
 #include "lb/upstream.h"
 
@@ -80,6 +81,8 @@ class Worker {
   void adopt(uint32_t listener_id, int fd, const PeerAddress& peer);
   // Reads the health verdicts and the administrator's settings of servers again.
   void refresh_health();
+  // Where the server connections of this shard are.
+  void report(PoolOrder& order) const;
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
   void drain();
   // Closes every client at once.

@@ -204,7 +204,7 @@ void HttpServer::Connection::hand_over() {
                             .body = request_,
                             .peer = peer_};
   handing_over_ = true;  // An answer inside the call must not send yet: in_ is in use.
-  server_.handler_.on_request(ticket_, request);
+  server_.handler_.on_request(server_, ticket_, request);
   handing_over_ = false;
   in_.erase(0, body_at_);
   body_at_ = 0;

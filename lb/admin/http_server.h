@@ -64,10 +64,12 @@ struct HttpAnswer {
 // Names one request that waits for its answer. Never used twice by one server.
 using HttpTicket = uint64_t;
 
+class HttpServer;
+
 class HttpHandler {
  public:
-  // Exactly one HttpServer::respond(ticket) has to follow, inside this call or later.
-  virtual void on_request(HttpTicket ticket, const HttpRequest& request) = 0;
+  // Exactly one server.respond(ticket) has to follow, inside this call or later.
+  virtual void on_request(HttpServer& server, HttpTicket ticket, const HttpRequest& request) = 0;
 
  protected:
   ~HttpHandler() = default;

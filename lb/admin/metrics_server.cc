@@ -19,17 +19,17 @@ MetricsServer::MetricsServer(Io& io, Timers& timers, int listen_fd, MetricsSourc
                .idle_ms = kIdleMs,
                .drain_ms = kDrainMs}) {}
 
-void MetricsServer::on_request(HttpTicket ticket, const HttpRequest& request) {
+void MetricsServer::on_request(HttpServer& server, HttpTicket ticket, const HttpRequest& request) {
   const bool metrics = request.path == "/metrics";
   if (!metrics && request.path != "/healthz") {
-    return server_.respond(ticket, {.status = 404, .body = "not found\n"});
+    return server.respond(ticket, {.status = 404, .body = "not found\n"});
   }
   if (request.method != http1::Method::kGet && request.method != http1::Method::kHead) {
-    return server_.respond(
+    return server.respond(
         ticket, {.status = 405, .body = "method not allowed\n", .extra = "Allow: GET, HEAD\r\n"});
   }
-  if (!metrics) return server_.respond(ticket, {.body = "ok\n"});
-  server_.respond(ticket, {.body = source_.metrics(), .content_type = MetricsWriter::kContentType});
+  if (!metrics) return server.respond(ticket, {.body = "ok\n"});
+  server.respond(ticket, {.body = source_.metrics(), .content_type = MetricsWriter::kContentType});
 }
 
 }  // namespace ringway

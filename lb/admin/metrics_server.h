@@ -51,7 +51,7 @@ class MetricsServer final : private HttpHandler {
   [[nodiscard]] uint64_t refused() const { return server_.refused(); }
 
  private:
-  void on_request(HttpTicket ticket, const HttpRequest& request) override;
+  void on_request(HttpServer& server, HttpTicket ticket, const HttpRequest& request) override;
 
   MetricsSource& source_;
   HttpServer server_;

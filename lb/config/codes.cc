@@ -106,6 +106,10 @@ constexpr Code kCodes[] = {
     {"W0405", "include matches nothing", "The pattern of an `include` matches no file."},
     {"W0406", "prefix is never stripped",
      "None of the paths that the route takes begins with `strip_prefix`."},
+    {"W0407", "admin socket is open to all",
+     "Whoever may write to the admin socket may take servers out of use and reload: leave it to "
+     "its "
+     "owner, or to a group."},
     {"W0410", "route can never match",
      "An earlier route takes every request that this one would take. Move it up, or remove it."},
 };

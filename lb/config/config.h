@@ -221,6 +221,12 @@ struct Metrics {
   Position position;
 };
 
+struct Admin {
+  std::string socket;    // an absolute path; empty: there is none
+  uint32_t mode = 0600;  // of the socket's file
+  bool operator==(const Admin&) const = default;
+};
+
 struct Config {
   Process process;
   Engine engine;
@@ -230,6 +236,7 @@ struct Config {
   AccessLog access_log;
   ProcessLog process_log;
   Metrics metrics;
+  Admin admin;
 };
 
 }  // namespace ringway::config

@@ -97,7 +97,8 @@ inline std::string dump(const Config& c) {
   out << "access " << c.access_log.enabled << ' ' << c.access_log.output << ' '
       << int(c.access_log.format) << "\nprocess log " << c.process_log.output << ' '
       << int(c.process_log.level) << "\nmetrics " << c.metrics.enabled << ' '
-      << c.metrics.address_text << ' ' << c.metrics.address.text() << '\n';
+      << c.metrics.address_text << ' ' << c.metrics.address.text() << "\nadmin " << c.admin.socket
+      << ' ' << c.admin.mode << '\n';
   return out.str();
 }
 
