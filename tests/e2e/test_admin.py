@@ -96,7 +96,7 @@ class Lifecycle(Admin):
         self.assertEqual(load.returncode, 0, out)
         self.assertNotIn("Non-2xx", out)
         self.assertNotIn("Socket errors", out)
-        self.assertIn("audit uid", balancer.log())
+        wait_until(lambda: balancer.log().count("audit uid") == 6)
 
     @staticmethod
     def connections_to(port: int) -> int:
@@ -239,7 +239,7 @@ class Lifecycle(Admin):
         self.assertEqual(self.server("s1")["weight"], 50)
         self.assertEqual(self.server("s1")["overrides"], {})
         self.assertEqual(self.server("s0")["max_requests"], 50)
-        self.assertRegex(balancer.log(), r"audit configuration 3: server app/s1: .*overrules")
+        wait_until(lambda: re.search(r"audit configuration 3: server app/s1: .*overrules", balancer.log()))
         self.ringctl("server", "app/s0", "reset")
         self.assertEqual(self.server("s0")["overrides"], {})
 
@@ -339,7 +339,7 @@ class Api(Admin):
         balancer.path.write_text(text)
         self.assertIn("generation", self.ringctl("reload"))
         self.assertEqual(self.json("config")["generation"], 2)
-        self.assertEqual(balancer.log().count("audit uid"), 3)
+        wait_until(lambda: balancer.log().count("audit uid") == 3)  # The log has a thread of its own.
 
     def test_wrong_arguments_are_told_and_end_with_1(self):
         self.serve(self.origin())
@@ -431,7 +431,7 @@ socket = "{self.path}"
             thread.join(60)
         self.assertEqual(failures, [])
         self.assertEqual([self.server(s)["weight"] for s in ("s0", "s1")], [119, 219])
-        self.assertEqual(balancer.log().count(" audit uid"), 40)
+        wait_until(lambda: balancer.log().count(" audit uid") == 40)
         self.assertIn(f"audit uid {os.getuid()} pid {os.getpid()}: server app/s1: weight 100 -> 200", balancer.log())
 
     def test_more_clients_than_there_is_room_for_are_turned_away(self):
@@ -496,6 +496,7 @@ class Socket(Admin):
         balancer.path.write_text(text)
         self.assertIn("generation", self.ringctl("reload", path=other))
         self.assertFalse(os.path.exists(other))
+        wait_until(lambda: balancer.log().count("info reloaded") == 3)
         os.unlink(self.path)  # Somebody cleaned up: a reload brings it back.
         balancer.reload()
         self.ringctl("version")
