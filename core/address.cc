@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -52,16 +53,25 @@ bool parse_unix(std::string_view path, ServerAddress& out) {
   return true;
 }
 
+// Who listens at the other end of `fd`, which is connected, has ended. The kernel may keep a dead
+// process's socket for a moment: an io_uring that refers to it is torn down in the background.
+bool listener_ended(int fd) {
+  ucred owner{};
+  socklen_t size = sizeof owner;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &size) != 0) return false;
+  return owner.pid > 0 && kill(owner.pid, 0) != 0 && errno == ESRCH;
+}
+
 // A socket file whose server is gone refuses connections; binding again needs it removed first.
 void remove_stale_socket(const ServerAddress& address) {
   const auto& unix_address = reinterpret_cast<const sockaddr_un&>(address.storage);
   struct stat info {};
   if (lstat(unix_address.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
-  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  // Non-blocking: one with a full queue of clients is alive, and would keep us waiting.
+  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (probe < 0) return;
-  if (connect(probe, address.get(), address.length) != 0 && errno == ECONNREFUSED) {
-    unlink(unix_address.sun_path);
-  }
+  const bool connected = connect(probe, address.get(), address.length) == 0;
+  if (connected ? listener_ended(probe) : errno == ECONNREFUSED) unlink(unix_address.sun_path);
   close(probe);
 }
 
@@ -170,6 +180,8 @@ int open_listener(const ServerAddress& address, const ListenOptions& options) {
   const int one = 1;
   if (address.storage.ss_family == AF_UNIX) {
     remove_stale_socket(address);
+    // bind(2) gives the file the mode of the socket, less the umask: never more than is wanted.
+    if (options.unix_mode >= 0) fchmod(fd, static_cast<mode_t>(options.unix_mode));
   } else {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -179,7 +191,11 @@ int open_listener(const ServerAddress& address, const ListenOptions& options) {
   if (address.storage.ss_family == AF_INET6) {
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
   }
-  if (bind(fd, address.get(), address.length) != 0 || ::listen(fd, options.backlog) != 0) {
+  const bool bound = bind(fd, address.get(), address.length) == 0;
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  const bool moded = !bound || address.storage.ss_family != AF_UNIX || options.unix_mode < 0 ||
+                     chmod(path, static_cast<mode_t>(options.unix_mode)) == 0;
+  if (!bound || !moded || ::listen(fd, options.backlog) != 0) {
     const int error = errno;
     ::close(fd);
     return -error;

@@ -62,6 +62,7 @@ struct Network {
 struct ListenOptions {
   int backlog = 4096;
   bool reuse_port = false;  // one socket per shard in the same group
+  int unix_mode = -1;       // of a unix path: exactly this, from the first moment; -1: by umask(2)
 };
 
 // Makes a non-blocking listening socket with SO_REUSEADDR and, on TCP, TCP_NODELAY, which accepted

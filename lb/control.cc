@@ -74,6 +74,16 @@ const char* level_name(LogLevel level) {
   return "";
 }
 
+// Those of all servers, in the order of the snapshot.
+std::vector<ServerOverrides> overrides_of(const Snapshot* snapshot) {
+  std::vector<ServerOverrides> all;
+  if (snapshot == nullptr) return all;
+  for (const auto& servers : snapshot->servers) {
+    for (const auto& server : servers) all.push_back(server->controls.overrides());
+  }
+  return all;
+}
+
 }  // namespace
 
 Control::Control(std::string path, std::unique_ptr<const config::Config> config)
@@ -130,9 +140,11 @@ int Control::start() {
   EngineResult engine = make_engine(EngineKind::kAuto);
   io_ = std::move(engine.io);
   io_->set_wake_owner(*this);
+  shards_.set_control(*io_);
   timers_ = std::make_unique<Timers>(io_->now_us() / 1000);
   started_us_ = io_->now_us();
   health_ = std::make_unique<HealthChecker>(*io_, *timers_, *this);
+  api_ = std::make_unique<AdminApi>(*io_, *timers_, *this);
   int exit_code = kExitOk;
   if (!start_shards(exit_code)) return exit_code;
   if (!apply(std::move(first_config_), error)) {
@@ -196,7 +208,8 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   }
   std::vector<std::vector<ListenFd>> orders = book_.prepare(next, error);
   if (orders.empty()) return false;
-  if (!update_metrics_server(next, error)) {
+  std::unique_ptr<AdminSocket> admin;
+  if (!prepare_admin(next.admin, admin, error) || !update_metrics_server(next, error)) {
     for (const auto& order : orders) {
       for (const ListenFd& fd : order) {
         if (fd.fd >= 0) ::close(fd.fd);
@@ -205,6 +218,7 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
     return false;
   }
   book_.commit();
+  commit_admin(next.admin, std::move(admin));
   log_level_ = static_cast<LogLevel>(next.process_log.level);
   if (new_log) {
     if (access_log_ != nullptr) old_logs_.push_back(std::move(access_log_));
@@ -214,8 +228,11 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
       access_rings_.push_back(&access_log_->add_ring());
     }
   }
-  if (current_ != nullptr) old_.push_back(current_);
-  current_ = Snapshot::build(std::move(config), current_.get(), shards_.count());
+  const std::shared_ptr<const Snapshot> previous = current_;
+  if (previous != nullptr) old_.push_back(previous);
+  const std::vector<ServerOverrides> overrides = overrides_of(previous.get());
+  current_ = Snapshot::build(std::move(config), previous.get(), shards_.count());
+  if (previous != nullptr) report_overruled(*previous, overrides);
   current_->set_limits(shards_);
   for (uint32_t i = 0; i < shards_.count(); ++i) {
     auto order = std::make_unique<ShardOrder>();
@@ -241,11 +258,14 @@ void Control::update_health() {
     if (upstream.health.type == config::HealthType::kOff) continue;
     for (size_t j = 0; j < upstream.servers.size(); ++j) {
       const config::Server& server = upstream.servers[j];
+      ServerObject& object = *current_->servers[i][j];
+      const config::ServerState state = object.controls.settings(server).state;
+      if (state == config::ServerState::kMaintenance) continue;  // Nobody asks how it is.
       targets.push_back({.id = upstream.name + "/" + server.name,
                          .address = server.address,
                          .address_text = server.address_text,
                          .health = upstream.health,
-                         .state = current_->servers[i][j]->health});
+                         .state = object.health});
     }
   }
   health_->set_targets(std::move(targets));
@@ -312,24 +332,29 @@ void Control::report_immutable(const config::Config& next) {
   if (now.process_log.output != next.process_log.output) say_fixed("logs.process.output");
 }
 
-void Control::reload() {
-  if (path_.empty() || phase_ != Phase::kServing) return;
+AdminHost::Reloaded Control::reload_now() {
+  if (path_.empty()) return {.error = "this process was started without a file"};
+  if (phase_ != Phase::kServing) return {.error = "this process is draining"};
   config::LoadResult loaded = config::load_file(path_);
   if (loaded.config == nullptr) {
     ++reloads_failed_;
+    const std::string text = config::render(loaded, false);
     say(LogLevel::kError, "reload failed, the configuration in force stays:");
-    say_lines(LogLevel::kError, config::render(loaded, false));
-    return;
+    say_lines(LogLevel::kError, text);
+    return {.error = "the configuration is not valid",
+            .text = text,
+            .diagnostics = config::render_json(loaded)};
   }
   report_immutable(*loaded.config);
   std::string error;
   if (!apply(std::move(loaded.config), error)) {
     ++reloads_failed_;
     say(LogLevel::kError, "reload failed, the configuration in force stays: " + error);
-    return;
+    return {.error = error};
   }
   ++reloads_ok_;
   say(LogLevel::kInfo, "reloaded: configuration " + std::to_string(current_->number));
+  return {.good = true};
 }
 
 void Control::on_wake() {
@@ -341,7 +366,7 @@ void Control::on_wake() {
     // logrotate and administrators both send SIGHUP: the logs are opened again as well.
     process_log_->reopen();
     if (access_log_ != nullptr) access_log_->reopen();
-    reload();
+    (void)reload_now();  // It has said how it went.
   }
   const uint32_t stop = signals_.stop.load();
   if (stop >= 1 && phase_ == Phase::kServing) begin_drain();
@@ -393,6 +418,7 @@ void Control::forget_old_snapshots() {
   // A snapshot that only we still hold is used by no shard.
   std::erase_if(old_, [](const auto& snapshot) { return snapshot.use_count() == 1; });
   std::erase_if(old_metrics_, [](const auto& server) { return server->live() == 0; });
+  forget_old_admin();
 }
 
 void Control::on_timer(Timer& timer) {
@@ -404,26 +430,33 @@ void Control::on_timer(Timer& timer) {
 int Control::run() {
   if (tick_timer_ != nullptr) timers_->set(*tick_timer_, io_->now_us() / 1000 + tick_ms_);
   while (phase_ != Phase::kStopped) {
-    const bool busy =
-        phase_ != Phase::kServing || !old_.empty() || !old_logs_.empty() || !old_metrics_.empty();
+    const bool busy = phase_ != Phase::kServing || !old_.empty() || !old_logs_.empty() ||
+                      !old_metrics_.empty() || !old_admin_.empty();
     const int64_t next = timers_->next_in_ms(io_->now_us() / 1000);
     int64_t timeout = busy ? kStepMs : 1000;
     if (next >= 0) timeout = std::min(timeout, next);
     io_->run_once(static_cast<int>(timeout));
     timers_->expire(io_->now_us() / 1000);
+    api_->step();
     step_phases();
     forget_old_snapshots();
   }
   health_->stop();
   retire_metrics_server();
+  retire_admin();
+  for (const auto& socket : old_admin_) socket->stop();
   const auto idle = [&] {
-    return health_->idle() && std::all_of(old_metrics_.begin(), old_metrics_.end(),
-                                          [](const auto& server) { return server->live() == 0; });
+    return health_->idle() &&
+           std::all_of(old_metrics_.begin(), old_metrics_.end(),
+                       [](const auto& server) { return server->live() == 0; }) &&
+           std::all_of(old_admin_.begin(), old_admin_.end(),
+                       [](const auto& socket) { return socket->quiet(); });
   };
   while (!idle()) {
     io_->run_once(10);
     timers_->expire(io_->now_us() / 1000);
   }
+  forget_old_admin();
   tick_timer_.reset();
   say(LogLevel::kInfo, "stopped");
   return kExitOk;

@@ -14,6 +14,8 @@
 #include "core/engines.h"
 #include "core/log.h"
 #include "core/timers.h"
+#include "lb/admin/admin_api.h"
+#include "lb/admin/admin_socket.h"
 #include "lb/admin/metrics.h"
 #include "lb/admin/metrics_server.h"
 #include "lb/config/load.h"
@@ -39,7 +41,8 @@ struct ControlSignals {
 class Control final : public WakeOwner,
                       public TimerOwner,
                       public HealthEvents,
-                      public MetricsSource {
+                      public MetricsSource,
+                      public AdminHost {
  public:
   // `path` is loaded again on reload; empty for a configuration that has no file.
   Control(std::string path, std::unique_ptr<const config::Config> config);
@@ -67,18 +70,36 @@ class Control final : public WakeOwner,
   void on_verdict(const CheckTarget& target, bool up, std::string_view reason) override;
   std::string metrics() override;
 
+  // For the admin API.
+  const std::shared_ptr<const Snapshot>& admin_snapshot() override { return current_; }
+  ShardSet& admin_shards() override { return shards_; }
+  Status status() override;
+  Reloaded reload_now() override;
+  uint64_t post_controls() override;
+  void checks_changed() override { update_health(); }
+  void audit(const std::string& text) override;
+
  private:
   enum class Phase : uint8_t { kServing, kDraining, kStopping, kStopped };
 
   [[nodiscard]] bool open_logs(const config::Config& config, std::string& error);
   [[nodiscard]] bool start_shards(int& exit_code);
-  void reload();
   // Gives `config` to all shards. False with `error`: nothing has changed.
   [[nodiscard]] bool apply(std::unique_ptr<const config::Config> config, std::string& error);
   void post_to_all(const Message& message);
   void update_health();
   [[nodiscard]] bool update_metrics_server(const config::Config& config, std::string& error);
   void retire_metrics_server();
+  // Opens the admin socket that `config` wants into `opened`, unless it is the one there is. False
+  // with `error`: nothing has changed.
+  [[nodiscard]] bool prepare_admin(const config::Admin& config,
+                                   std::unique_ptr<AdminSocket>& opened, std::string& error);
+  // Puts `opened`, or the end of the socket, or another mode, into force.
+  void commit_admin(const config::Admin& config, std::unique_ptr<AdminSocket> opened);
+  void retire_admin();
+  void forget_old_admin();
+  // Says which overrides a new configuration has overruled.
+  void report_overruled(const Snapshot& before, const std::vector<ServerOverrides>& overrides);
   void begin_drain();
   void begin_stop();
   void step_phases();
@@ -108,6 +129,9 @@ class Control final : public WakeOwner,
   std::vector<std::unique_ptr<MetricsServer>>
       old_metrics_;  // until their last connection is closed
   std::string metrics_address_;
+  std::unique_ptr<AdminApi> api_;
+  std::unique_ptr<AdminSocket> admin_;
+  std::vector<std::unique_ptr<AdminSocket>> old_admin_;  // until their last connection is closed
   std::unique_ptr<Timer> tick_timer_;
   void (*tick_)(Control&) = nullptr;
   int64_t tick_ms_ = 0;
@@ -115,6 +139,7 @@ class Control final : public WakeOwner,
   int64_t started_us_ = 0;
   int64_t stop_at_ms_ = 0;
   uint64_t orders_posted_ = 0;
+  uint64_t controls_posted_ = 0;
   uint64_t reloads_ok_ = 0;
   uint64_t reloads_failed_ = 0;
   Phase phase_ = Phase::kServing;

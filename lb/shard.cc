@@ -34,6 +34,7 @@ Shard::~Shard() {
 }
 
 std::string Shard::start(const EngineOptions& engine, const WorkerOptions& options, int cpu) {
+  cpu_ = cpu;
   thread_ = std::thread([this, engine, options, cpu] { run(engine, options, cpu); });
   started_.wait(0, std::memory_order_acquire);
   if (started_.load(std::memory_order_acquire) > 0) return "";
@@ -122,7 +123,7 @@ void Shard::take(const Message& message) {
           reinterpret_cast<ShardOrder*>(static_cast<uintptr_t>(message.a)));
       worker_->apply(order->snapshot, order->fds, order->access_log);
       applied_.fetch_add(1, std::memory_order_release);
-      return;
+      return set_.wake_control();
     }
     case Mail::kHealth: return worker_->refresh_health();
     case Mail::kAdopt: {
@@ -140,6 +141,16 @@ void Shard::take(const Message& message) {
       worker_->stop();
       stopping_ = true;
       return;
+    case Mail::kControls:
+      worker_->refresh_health();
+      controlled_.fetch_add(1, std::memory_order_release);
+      return set_.wake_control();
+    case Mail::kReport: {
+      auto* order = reinterpret_cast<PoolOrder*>(static_cast<uintptr_t>(message.a));
+      worker_->report(*order);
+      order->done.store(true, std::memory_order_release);  // It is control's again.
+      return set_.wake_control();
+    }
   }
 }
 

@@ -27,7 +27,9 @@ enum class Mail : uint32_t {
   kAdopt = 3,   // small: listener id; a, b, c: descriptor and PeerAddress, packed
   kDrain = 4,
   kStop = 5,
-  kServer = 6  // small: ShardMail::Kind; a: its object
+  kServer = 6,    // small: ShardMail::Kind; a: its object
+  kControls = 7,  // an administrator changed a server; acknowledged by controlled()
+  kReport = 8     // a: PoolOrder*, control's; to be filled
 };
 
 // One configuration for one shard.
@@ -56,9 +58,13 @@ class Shard final : public WakeOwner {
 
   // Any thread. How many configurations this shard has taken over.
   [[nodiscard]] uint64_t applied() const { return applied_.load(std::memory_order_acquire); }
+  // Any thread. How many Mail::kControls this shard has acted upon.
+  [[nodiscard]] uint64_t controlled() const { return controlled_.load(std::memory_order_acquire); }
   // Any thread. It drains and no client is left.
   [[nodiscard]] bool quiet() const { return quiet_.load(std::memory_order_acquire); }
   [[nodiscard]] bool stopped() const { return stopped_.load(std::memory_order_acquire); }
+  // Control: the CPU it is pinned to, or -1.
+  [[nodiscard]] int cpu() const { return cpu_; }
   // Control, while the shard runs: "io_uring" or "epoll", why not io_uring, and its counters.
   [[nodiscard]] const char* engine_name() const { return engine_name_; }
   [[nodiscard]] const std::string& engine_reason() const { return engine_reason_; }
@@ -75,6 +81,7 @@ class Shard final : public WakeOwner {
   uint32_t index_;
   Mailbox mailbox_;
   std::thread thread_;
+  int cpu_ = -1;
   std::unique_ptr<Worker> worker_;  // the shard's thread only
   Io* io_ = nullptr;                // set before start() returns; wake() only for others
   const char* engine_name_ = "";
@@ -82,6 +89,7 @@ class Shard final : public WakeOwner {
   const EngineCounters* engine_counters_ = nullptr;
   std::atomic<int> started_{0};  // 1: runs, -1: failed
   std::atomic<uint64_t> applied_{0};
+  std::atomic<uint64_t> controlled_{0};
   std::atomic<bool> quiet_{false};
   std::atomic<bool> stopped_{false};
   std::atomic<bool> io_gone_{false};
@@ -93,6 +101,14 @@ class ShardSet final : public Peers, public BudgetPeers {
  public:
   explicit ShardSet(uint32_t count);
   ~ShardSet();
+
+  // Who is woken when a shard has acted on a message that control waits for. Before any shard is
+  // started; outlives the shards' threads.
+  void set_control(Io& io) { control_ = &io; }
+  // Shards.
+  void wake_control() {
+    if (control_ != nullptr) control_->wake();
+  }
 
   bool hand_over(uint32_t to, uint32_t listener_id, int fd, const PeerAddress& peer) override;
 
@@ -106,6 +122,7 @@ class ShardSet final : public Peers, public BudgetPeers {
   [[nodiscard]] std::span<ShardLoad> loads() { return loads_; }
 
  private:
+  Io* control_ = nullptr;
   std::vector<ShardLoad> loads_;
   std::vector<std::unique_ptr<Shard>> shards_;
 };

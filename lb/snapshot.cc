@@ -4,18 +4,41 @@
 namespace ringway {
 namespace {
 
-std::shared_ptr<ServerObject> find_server(const Snapshot* previous, const std::string& upstream,
-                                          const config::Server& server) {
-  if (previous == nullptr) return nullptr;
+struct KnownServer {
+  std::shared_ptr<ServerObject> object;
+  const config::Server* config = nullptr;  // as `previous` had it
+};
+
+KnownServer find_server(const Snapshot* previous, const std::string& upstream,
+                        const config::Server& server) {
+  if (previous == nullptr) return {};
   const auto& upstreams = previous->config->upstreams;
   for (size_t i = 0; i < upstreams.size(); ++i) {
     if (upstreams[i].name != upstream) continue;
     for (size_t j = 0; j < upstreams[i].servers.size(); ++j) {
       const config::Server& old = upstreams[i].servers[j];
-      if (old.name == server.name && old.address == server.address) return previous->servers[i][j];
+      if (old.name != server.name || !(old.address == server.address)) continue;
+      return {previous->servers[i][j], &old};
     }
   }
-  return nullptr;
+  return {};
+}
+
+// The file was edited after the override was made: the file wins.
+void drop_overruled(ServerControls& controls, const config::Server& old,
+                    const config::Server& now) {
+  const ServerSettings before = configured(old);
+  const ServerSettings after = configured(now);
+  ServerOverrides overrides = controls.overrides();
+  if (before.state != after.state) overrides.state.reset();
+  if (before.weight != after.weight) overrides.weight.reset();
+  if (before.max_requests != after.max_requests) overrides.max_requests.reset();
+  if (before.max_connections != after.max_connections) overrides.max_connections.reset();
+  controls.set(overrides);
+}
+
+bool in_maintenance(const ServerObject& object, const config::Server& server) {
+  return object.controls.settings(server).state == config::ServerState::kMaintenance;
 }
 
 template <typename Object, typename Configs>
@@ -55,8 +78,16 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     auto& servers = snapshot->servers.emplace_back();
     const bool checked = upstream.health.type != config::HealthType::kOff;
     for (const config::Server& server : upstream.servers) {
-      auto known = find_server(previous, upstream.name, server);
-      if (known == nullptr) {
+      const KnownServer old = find_server(previous, upstream.name, server);
+      std::shared_ptr<ServerObject> known = old.object;
+      if (known != nullptr) {
+        const bool unknown = in_maintenance(*known, *old.config);
+        drop_overruled(known->controls, *old.config, server);
+        // What was known before a maintenance means nothing after it.
+        if (unknown && !in_maintenance(*known, server)) {
+          known->health->set_up(upstream.health.initial_up);
+        }
+      } else {
         known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up,
                                                server, upstream.pool);
         known->name = server.name;
@@ -74,10 +105,10 @@ void Snapshot::set_limits(BudgetPeers& peers) const {
     const config::Upstream& upstream = config->upstreams[i];
     for (size_t j = 0; j < servers[i].size(); ++j) {
       ServerBudgets& budgets = servers[i][j]->budgets;
-      const config::Pool& pool = upstream.pool;
-      set_limit(budgets.requests, upstream.servers[j].max_requests, peers);
-      set_limit(budgets.connections, pool.max_connections_per_server, peers);
-      set_limit(budgets.idle, pool.max_idle_per_server, peers);
+      const ServerSettings now = servers[i][j]->controls.settings(upstream.servers[j]);
+      set_limit(budgets.requests, now.max_requests, peers);
+      set_limit(budgets.connections, now.max_connections, peers);
+      set_limit(budgets.idle, upstream.pool.max_idle_per_server, peers);
     }
   }
 }

@@ -18,6 +18,7 @@
 #include "lb/config/config.h"
 #include "lb/health/health.h"
 #include "lb/router.h"
+#include "lb/server_controls.h"
 #include "pool/borrow.h"
 #include "pool/budget.h"
 #include "pool/server_slot.h"
@@ -97,6 +98,7 @@ struct ServerObject {
   std::shared_ptr<ServerHealth> health;
   ServerBudgets budgets;
   BorrowHints hints;
+  ServerControls controls;
   PerShard<ServerStats> shard;
 };
 
@@ -108,7 +110,8 @@ struct UpstreamObject {
 
 struct Snapshot {
   // Builds one from `config`, taking over the named objects of `previous` (or null) that are
-  // unchanged: listeners and upstreams by name, servers by upstream, name and address.
+  // unchanged: listeners and upstreams by name, servers by upstream, name and address. An
+  // administrator's override stays unless the configured value under it changed.
   [[nodiscard]] static std::shared_ptr<Snapshot> build(std::unique_ptr<const config::Config> config,
                                                        const Snapshot* previous, uint32_t shards);
   // Puts the limits of servers that were there before into force, when the snapshot is. Control.

@@ -14,7 +14,7 @@ ShardUpstream::~ShardUpstream() {
   if (restless_) --context_.restless;
 }
 
-SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
+SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject& object) const {
   const config::Pool& pool = config_->pool;
   const uint32_t share = pool.warm / context_.shards;
   const uint32_t warm = share + (context_.shard < pool.warm % context_.shards ? 1 : 0);
@@ -26,7 +26,8 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server) const {
                    .idle_ms = pool.idle_timeout,
                    .age_ms = pool.max_age,
                    .idle_floor = std::max(pool.min_idle_per_shard, warm)},
-          .warm = http ? warm : 0,
+          // One that is to become empty opens none.
+          .warm = http && object.controls.settings(server).ready() ? warm : 0,
           .borrow = http && pool.share == config::Share::kBorrow};
 }
 
@@ -48,7 +49,7 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
   servers_.clear();
   for (size_t i = 0; i < config.servers.size(); ++i) {
     const std::shared_ptr<ServerObject>& object = snapshot.servers[index][i];
-    const SlotSpec spec = spec_of(config.servers[i]);
+    const SlotSpec spec = spec_of(config.servers[i], *object);
     // The snapshot shares a server's object exactly when name and address are unchanged.
     const auto known = std::find_if(old.begin(), old.end(), [&](const auto& server) {
       return server != nullptr && server->object == object;
@@ -70,6 +71,9 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
   ++epoch_;
   snapshot_ = std::move(next);
   passed_over_.reserve(servers_.size() + 32);
+  for (const auto& server : servers_) {
+    serve_or_not(*server, server->object->controls.settings(config.servers[server->index]));
+  }
   rebuild();
   room_ = true;
 }
@@ -79,24 +83,94 @@ void ShardUpstream::rebuild() {
   names_.clear();
   for (const auto& server : servers_) {
     const config::Server& config = config_->servers[server->index];
-    candidates_.push_back({.weight = config.weight,
+    const ServerObject& object = *server->object;
+    const ServerSettings settings = object.controls.settings(config);
+    candidates_.push_back({.weight = settings.weight,
                            .in_flight = server->in_flight,
-                           .up = server->object->health->up(),
+                           .up = object.health->up() && settings.ready(),
                            .backup = config.backup});
     names_.push_back(config.name);
   }
   balancer_->rebuild(candidates_, names_);
 }
 
+// A server that is to become empty starts no request and keeps no connection after its use.
+void ShardUpstream::serve_or_not(ShardServer& server, const ServerSettings& settings) {
+  if (settings.ready()) return server.slot.return_to_service();
+  server.slot.retire(CloseReason::kOutOfService);
+}
+
 void ShardUpstream::refresh_health() {
   bool changed = false;
   for (const auto& server : servers_) {
-    const bool up = server->object->health->up();
-    changed = changed || up != candidates_[server->index].up;
+    const config::Server& config = config_->servers[server->index];
+    const ServerObject& object = *server->object;
+    const ServerSettings settings = object.controls.settings(config);
+    const bool up = object.health->up() && settings.ready();
+    const Candidate& before = candidates_[server->index];
+    changed = changed || up != before.up || settings.weight != before.weight;
+    server->slot.update(spec_of(config, object));
+    serve_or_not(*server, settings);
     if (!up) server->slot.close_idle(CloseReason::kDown);
   }
   if (changed) rebuild();
   room_ = room_ || changed;
+}
+
+namespace {
+
+template <size_t kCount>
+std::vector<NamedCount> counts_of(const std::array<Counter, kCount>& counters,
+                                  const std::array<std::string_view, kCount>& names,
+                                  size_t from = 0) {
+  std::vector<NamedCount> counts;
+  for (size_t i = from; i < kCount; ++i) {
+    counts.push_back({names[i].data(), counters[i].get()});  // Literals: they end in NUL.
+  }
+  return counts;
+}
+
+// Keys are bytes; what a person can read of them tells them apart.
+std::string key_text(const KeyGroup& group, const ServerPool& pool) {
+  if (&group == &pool.fixed_group()) return "default";
+  std::string text;
+  for (const char c : group.bytes()) text += c > ' ' && c < 0x7f ? c : '.';
+  return text;
+}
+
+constexpr size_t kKeysReported = 1'000;  // per server and shard
+
+}  // namespace
+
+void ShardUpstream::report(std::vector<PoolReport>& reports) const {
+  for (const auto* list : {&servers_, &leaving_}) {
+    for (const auto& server : *list) {
+      const ServerStats& stats = server->object->shard.at(context_.shard);
+      const PoolStats& pool = stats.pool;
+      PoolReport& report = reports.emplace_back();
+      report.shard = context_.shard;
+      report.upstream = name();
+      report.server = server->object->name;
+      report.retired = server->retired;
+      report.counts = {{"connections", counts_of(pool.places, kPlaceNames, 1)},
+                       {"requests",
+                        {{"in_flight", server->in_flight},
+                         {"waiting", waiting_ == nullptr ? 0 : waiting_->length()},
+                         {"stale", stats.stale.get()},
+                         {"borrowed", stats.borrows.get()},
+                         {"lent", stats.lent.get()}}},
+                       {"got", counts_of(pool.handed, kHowNames)},
+                       {"missed", counts_of(pool.missed, kMissNames)},
+                       {"closed", counts_of(pool.closed, kCloseReasonNames)}};
+      server->slot.pool().for_each_group([&](const KeyGroup& group) {
+        if (report.keys.size() >= kKeysReported) return;
+        report.keys.push_back({key_text(group, server->slot.pool()),
+                               {{"connections", group.connections()},
+                                {"idle", group.idle()},
+                                {"available", group.available()}}});
+      });
+    }
+  }
 }
 
 void ShardUpstream::retire() {

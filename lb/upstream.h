@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lb/balance/balancer.h"
+#include "lb/pool_report.h"
 #include "lb/snapshot.h"
 #include "pool/budget.h"
 #include "pool/server_slot.h"
@@ -77,8 +78,11 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   // Takes over upstream number `index` of `snapshot`. Servers that are unchanged keep their
   // connections; the others are retired.
   void apply(std::shared_ptr<const Snapshot> snapshot, uint32_t index);
-  // Reads the health verdicts again; idle connections to servers that went down are closed.
+  // Reads the health verdicts and the administrator's settings again. Idle connections to servers
+  // that went down or may take no new work are closed; after it, pick() returns none of those.
   void refresh_health();
+  // Where its connections are: one report per server, retired ones included.
+  void report(std::vector<PoolReport>& reports) const;
   // No longer configured.
   void retire();
   // Frees retired servers that are empty. True once the upstream itself is retired and empty.
@@ -126,8 +130,9 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   uint32_t users = 0;
 
  private:
-  [[nodiscard]] SlotSpec spec_of(const config::Server& server) const;
+  [[nodiscard]] SlotSpec spec_of(const config::Server& server, const ServerObject& object) const;
   void rebuild();
+  static void serve_or_not(ShardServer& server, const ServerSettings& settings);
   void set_restless();
   void settle();
   ShardServer& count(uint32_t index);

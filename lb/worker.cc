@@ -253,6 +253,16 @@ void Worker::refresh_health() {
   for (const auto& upstream : upstreams_) upstream->refresh_health();
 }
 
+void Worker::report(PoolOrder& order) const {
+  for (const auto* list : {&upstreams_, &leaving_upstreams_}) {
+    for (const auto& upstream : *list) {
+      if (order.upstream.empty() || order.upstream == upstream->name()) {
+        upstream->report(order.reports);
+      }
+    }
+  }
+}
+
 void Worker::drain() {
   if (draining_) return;
   draining_ = true;

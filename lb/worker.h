@@ -25,6 +25,7 @@
 #include "lb/exchange.h"
 #include "lb/l4_session.h"
 #include "lb/listener.h"
+#include "lb/pool_report.h"
 #include "lb/snapshot.h"
 #include "lb/upstream.h"
 
@@ -89,8 +90,10 @@ class Worker final : public BudgetPeers, public BorrowPost {
   void notify(Budget& budget, uint32_t shard) override;
   void ask(uint32_t to, std::unique_ptr<Borrow> borrow) override;
   void answer(std::unique_ptr<Borrow> borrow) override;
-  // Reads the health verdicts again.
+  // Reads the health verdicts and the administrator's settings of servers again.
   void refresh_health();
+  // Where the server connections of this shard are.
+  void report(PoolOrder& order) const;
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
   void drain();
   // Closes every client at once.

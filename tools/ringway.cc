@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/engine_report.h"
+#include "core/version.h"
 #include "lb/config/load.h"
 #include "tools/demo.h"
 #include "tools/serve.h"
@@ -16,8 +17,6 @@
 namespace {
 
 using namespace ringway;  // NOLINT(google-build-using-namespace): a main() of ours
-
-constexpr const char* kVersion = "0.1.0";
 
 constexpr const char* kHelp =
     R"(RINGWAY(8)

@@ -13,11 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
 
-#include "core/base/slab.h"
 #include "core/io.h"
 #include "core/timers.h"
+#include "lb/admin/http_server.h"
 
 namespace ringway {
 
@@ -30,7 +29,7 @@ class MetricsSource {
   ~MetricsSource() = default;
 };
 
-class MetricsServer final : public AcceptOwner {
+class MetricsServer final : private HttpHandler {
  public:
   static constexpr size_t kConnectionsMax = 64;
   static constexpr uint32_t kHeadBytesMax = 8 * 1024;
@@ -42,32 +41,20 @@ class MetricsServer final : public AcceptOwner {
   // Starts accepting on `listen_fd`, which stays the caller's and open until stop(). All references
   // must outlive the server.
   MetricsServer(Io& io, Timers& timers, int listen_fd, MetricsSource& source);
-  ~MetricsServer();
-  MetricsServer(const MetricsServer&) = delete;
-  MetricsServer& operator=(const MetricsServer&) = delete;
 
   // Stops accepting and closes every connection. Idempotent.
-  void stop();
+  void stop() { server_.stop(); }
 
   // Connections that have not been closed yet.
-  [[nodiscard]] size_t live() const { return slab_.in_use(); }
+  [[nodiscard]] size_t live() const { return server_.live(); }
   // Connections closed because kConnectionsMax were open.
-  [[nodiscard]] uint64_t refused() const { return refused_; }
-
-  void on_accepted(int fd, const PeerAddress& peer) override;
+  [[nodiscard]] uint64_t refused() const { return server_.refused(); }
 
  private:
-  class Connection;
+  void on_request(HttpServer& server, HttpTicket ticket, const HttpRequest& request) override;
 
-  void forget(Connection& connection);
-
-  Io& io_;
-  Timers& timers_;
   MetricsSource& source_;
-  int listen_fd_;  // -1 once stopped
-  uint64_t refused_ = 0;
-  Slab<Connection> slab_;
-  std::vector<Connection*> connections_;  // all of slab_'s
+  HttpServer server_;
 };
 
 }  // namespace ringway

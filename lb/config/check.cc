@@ -38,6 +38,7 @@ class Checker {
       check_route(draft_.config.routes[i], *draft_.routes[i]);
     }
     check_binds();
+    check_admin();
     check_route_names();
     if (complete_) check_presence();
     if (complete_ && !report_.failed()) check_use();
@@ -106,7 +107,7 @@ class Checker {
     bool weight = false;
     for (size_t i = 0; i < upstream.servers.size(); ++i) {
       const Server& server = upstream.servers[i];
-      weight = weight || server.weight > 0;
+      weight = weight || (server.weight > 0 && server.state == ServerState::kReady);
       if (server.name.empty()) continue;
       const auto [known, fresh] = names.emplace(server.name, i);
       if (fresh) continue;
@@ -122,7 +123,8 @@ class Checker {
     }
     if (!weight && !upstream.servers.empty()) {
       report_.warning("W0404", node->span,
-                      "every server of \"" + upstream.name + "\" has weight 0, so none takes work");
+                      "every server of \"" + upstream.name +
+                          "\" has weight 0 or is not ready, so none takes work");
     }
   }
 
@@ -256,6 +258,11 @@ class Checker {
     const Node* metrics = root_.find("metrics");
     const Node* prometheus = metrics != nullptr ? metrics->find("prometheus") : nullptr;
     if (prometheus != nullptr) check_bind(seen, *prometheus);
+    const Node* admin = root_.find("admin");
+    const Node* socket = admin != nullptr ? admin->find("socket") : nullptr;
+    if (!draft_.config.admin.socket.empty()) {
+      check_bound("unix:" + draft_.config.admin.socket, seen, *socket);
+    }
   }
 
   void check_bind(std::unordered_map<std::string, Span>& seen, const Node& node) {
@@ -263,10 +270,27 @@ class Checker {
     if (node.kind != Node::Kind::kString || !parse_address(node.text, address)) return;
     const std::string text = address.text();
     if (text.ends_with(":0") && !text.starts_with("unix:")) return;  // the kernel chooses
+    check_bound(text, seen, node);
+  }
+
+  void check_bound(const std::string& text, std::unordered_map<std::string, Span>& seen,
+                   const Node& node) {
     const auto [known, fresh] = seen.emplace(text, node.span);
     if (fresh) return;
     report_.error("E0219", node.span, text + " is bound a second time")
         .notes.push_back("it is already bound at " + report_.place(known->second));
+  }
+
+  void check_admin() {
+    const Node* admin = root_.find("admin");
+    const Node* mode = admin != nullptr ? admin->find("socket_mode") : nullptr;
+    if (mode == nullptr) return;
+    if (admin->find("socket") == nullptr) {
+      conflict(mode, "`socket_mode` has no effect without `socket`");
+    } else if ((draft_.config.admin.mode & 0002U) != 0) {
+      report_.warning("W0407", mode->span, "every user of this machine may operate the process",
+                      "\"0600\", or \"0660\" with a group");
+    }
   }
 
   void check_route_names() {

@@ -100,10 +100,16 @@ constexpr Code kCodes[] = {
     {"W0403", "durations in an odd order",
      "The durations contradict each other; both still hold as they are written."},
     {"W0404", "no server takes work",
-     "Servers of weight 0 take no new work, and there is no other."},
+     "Servers of weight 0, and those whose `state` is not \"ready\", take no new work, and there "
+     "is "
+     "no other."},
     {"W0405", "include matches nothing", "The pattern of an `include` matches no file."},
     {"W0406", "prefix is never stripped",
      "None of the paths that the route takes begins with `strip_prefix`."},
+    {"W0407", "admin socket is open to all",
+     "Whoever may write to the admin socket may take servers out of use and reload: leave it to "
+     "its "
+     "owner, or to a group."},
     {"W0410", "route can never match",
      "An earlier route takes every request that this one would take. Move it up, or remove it."},
 };

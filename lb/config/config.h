@@ -123,6 +123,10 @@ struct Balance {
   std::string key = "client.ip";  // kHash; only "client.ip" so far
 };
 
+// Whether a server takes new work. Drain: no new work, what runs may finish; health checks go on.
+// Maintenance: the same, and it is not checked either.
+enum class ServerState : uint8_t { kReady, kDrain, kMaintenance };
+
 struct Server {
   std::string name;
   Position position;
@@ -130,7 +134,9 @@ struct Server {
   std::string address_text;
   uint32_t weight = 100;  // 0..1000; 0 takes no new work
   bool backup = false;
-  uint64_t max_requests = kUnlimited;  // in flight, whole process
+  uint64_t max_requests = kUnlimited;       // in flight, whole process
+  uint64_t max_connections = kUnlimited;    // the pool's max_connections_per_server
+  ServerState state = ServerState::kReady;  // until an administrator says otherwise
 };
 
 enum class Share : uint8_t { kShard, kBorrow };
@@ -235,6 +241,12 @@ struct Metrics {
   Position position;
 };
 
+struct Admin {
+  std::string socket;    // an absolute path; empty: there is none
+  uint32_t mode = 0600;  // of the socket's file
+  bool operator==(const Admin&) const = default;
+};
+
 struct Config {
   Process process;
   Engine engine;
@@ -244,6 +256,7 @@ struct Config {
   AccessLog access_log;
   ProcessLog process_log;
   Metrics metrics;
+  Admin admin;
 };
 
 }  // namespace ringway::config

@@ -433,5 +433,31 @@ void metrics_address(Reader& reader, const Key& /*key*/, const Node& node, void*
   metrics.position = reader.report.position(node.span);
 }
 
+void admin_socket(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  if (node.text == "off") return;
+  ServerAddress address;
+  const bool absolute = node.text.starts_with('/') && !has_control(node.text);
+  if (!absolute || !parse_address("unix:" + node.text, address)) {
+    reader.report.error("E0306", node.span, quoted(node.text) + " is no path of a socket",
+                        absolute ? "at most 107 bytes" : "an absolute path, without \"unix:\"");
+    return;
+  }
+  member<&Admin::socket>(object) = node.text;
+}
+
+void admin_mode(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  uint32_t mode = 0;
+  const char* end = node.text.data() + node.text.size();
+  const auto parsed = std::from_chars(node.text.data(), end, mode, 8);
+  const bool good = parsed.ec == std::errc{} && parsed.ptr == end && node.text.size() <= 4;
+  if (!good || mode > 0777 || (mode & 0600U) != 0600U) {
+    reader.report.error("E0303", node.span, quoted(node.text) + " is no mode of a socket",
+                        good ? "the owner must be able to read and write: \"0600\", \"0660\""
+                             : "octal digits, such as \"0600\" or \"0660\"");
+    return;
+  }
+  member<&Admin::mode>(object) = mode;
+}
+
 }  // namespace item
 }  // namespace ringway::config

@@ -166,6 +166,9 @@ class RouteResolver {
 
 void resolve(Reader& reader, bool complete) {
   for (Upstream& upstream : reader.draft.config.upstreams) {
+    for (Server& server : upstream.servers) {
+      server.max_connections = upstream.pool.max_connections_per_server;
+    }
     // An inherited `choices` has no meaning for another algorithm.
     if (upstream.balance.algorithm != Algorithm::kLeastRequests) upstream.balance.choices = 0;
   }

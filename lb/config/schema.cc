@@ -225,9 +225,30 @@ constexpr Key kMetricsKeys[] = {
 const Section kMetricsSection{
     .path = "metrics", .doc = "Counters.", .keys = kMetricsKeys, .later = kLaterMetrics};
 
-constexpr std::string_view kLaterRoot[] = {"tls",     "acme",  "lists",     "maps",
-                                           "tables",  "peers", "filters",   "resolvers",
-                                           "tracing", "admin", "readiness", "tests"};
+constexpr std::string_view kLaterAdmin[] = {"http", "token"};
+constexpr Key kAdminKeys[] = {
+    {.name = "socket",
+     .kind = Kind::kText,
+     .word = "off",
+     .text = item::admin_socket,
+     .initial = "off",
+     .doc =
+         "The path of the unix socket that `ringctl` and the HTTP API use. A file that no process "
+         "listens on is replaced.",
+     .example = "\"/run/ringway/admin.sock\""},
+    {.name = "socket_mode",
+     .kind = Kind::kText,
+     .text = item::admin_mode,
+     .initial = "0600",
+     .doc = "The mode of that file, in octal. Whoever may write to it may operate the process.",
+     .example = "\"0660\""},
+};
+const Section kAdminSection{
+    .path = "admin", .doc = "Control at run time.", .keys = kAdminKeys, .later = kLaterAdmin};
+
+constexpr std::string_view kLaterRoot[] = {"tls",     "acme",      "lists",   "maps",
+                                           "tables",  "peers",     "filters", "resolvers",
+                                           "tracing", "readiness", "tests"};
 constexpr Key kRootKeys[] = {
     {.name = "version",
      .kind = Kind::kInteger,
@@ -288,6 +309,11 @@ constexpr Key kRootKeys[] = {
      .section = &kMetricsSection,
      .into = [](void* object) -> void* { return &static_cast<Draft*>(object)->config.metrics; },
      .doc = "Counters."},
+    {.name = "admin",
+     .kind = Kind::kTable,
+     .section = &kAdminSection,
+     .into = [](void* object) -> void* { return &static_cast<Draft*>(object)->config.admin; },
+     .doc = "Control at run time."},
 };
 const Section kRootSection{
     .path = "", .doc = "The top level.", .keys = kRootKeys, .later = kLaterRoot};
@@ -303,7 +329,7 @@ const Section* const kAll[] = {
     &kPoolSection,         &kQueueSection,           &kHealthSection,
     &kExpectSection,       &kRetrySection,           &kUpstreamTimeoutsSection,
     &kLogsSection,         &kAccessSection,          &kProcessLogSection,
-    &kMetricsSection,
+    &kMetricsSection,      &kAdminSection,
 };
 
 }  // namespace

@@ -53,7 +53,12 @@ constexpr Key kBalanceKeys[] = {
      .doc = "`hash` only: what is hashed.",
      .example = "\"client.ip\""},
 };
-constexpr std::string_view kLaterServer[] = {"source", "state"};
+constexpr std::string_view kLaterServer[] = {"source"};
+constexpr Choice kServerStates[] = {
+    {"ready", static_cast<uint64_t>(ServerState::kReady)},
+    {"drain", static_cast<uint64_t>(ServerState::kDrain)},
+    {"maintenance", static_cast<uint64_t>(ServerState::kMaintenance)},
+};
 constexpr Key kServerKeys[] = {
     {.name = "name",
      .kind = Kind::kText,
@@ -93,6 +98,16 @@ constexpr Key kServerKeys[] = {
          "Requests or TCP sessions that may be in flight to it, over all shards, exactly. Further "
          "ones go to other servers, and wait when all are full.",
      .example = "200"},
+    {.name = "state",
+     .kind = Kind::kEnum,
+     .choices = kServerStates,
+     .number = store<&Server::state>,
+     .initial = "ready",
+     .doc =
+         "`\"drain\"`: takes no new work, what runs may finish, idle connections are closed. "
+         "`\"maintenance\"`: the same, and it is not checked either. `ringctl` changes it at run "
+         "time; a reload that changes this key overrules `ringctl`.",
+     .example = "\"maintenance\""},
 };
 constexpr Choice kReuses[] = {
     {"never", static_cast<uint64_t>(ReuseMode::kNever)},

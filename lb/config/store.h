@@ -73,6 +73,8 @@ Text expect_body;
 Text access_output;
 Text process_output;
 Text metrics_address;
+Text admin_socket;
+Text admin_mode;
 }  // namespace item
 
 // Objects of the schema; defined in objects.cc.

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -197,6 +199,51 @@ TEST_CASE("open_listener: unix path left behind -> replaced; served or not a soc
   close(file);
   CHECK(open_listener(address) == -EADDRINUSE);
   CHECK(access(path.c_str(), F_OK) == 0);  // A file of somebody else's is left alone.
+  unlink(path.c_str());
+  rmdir(directory);
+}
+
+// Goal: a restart right after a crash. Method: a child listens and ends, but its socket lives on.
+TEST_CASE("open_listener: unix path whose listener has ended but not its socket -> replaced") {
+  char directory[] = "/tmp/ringway-address-XXXXXX";
+  REQUIRE(mkdtemp(directory) != nullptr);
+  const std::string path = std::string(directory) + "/sock";
+  ServerAddress address;
+  REQUIRE(parse_address("unix:" + path, address));
+  const int kept = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  REQUIRE(bind(kept, address.get(), address.length) == 0);
+  const pid_t child = fork();
+  if (child == 0) _exit(listen(kept, 8));
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(status == 0);
+  const int next = open_listener(address);
+  CHECK(next >= 0);
+  CHECK(open_listener(address) == -EADDRINUSE);
+  close(next);
+  close(kept);
+  unlink(path.c_str());
+  rmdir(directory);
+}
+
+TEST_CASE("open_listener: unix mode -> exactly that, whatever the umask") {
+  char directory[] = "/tmp/ringway-address-XXXXXX";
+  REQUIRE(mkdtemp(directory) != nullptr);
+  const std::string path = std::string(directory) + "/sock";
+  ServerAddress address;
+  REQUIRE(parse_address("unix:" + path, address));
+  for (const mode_t mask : {mode_t{0}, mode_t{0077}}) {
+    for (const int mode : {0600, 0660, 0666}) {
+      const mode_t before = umask(mask);
+      const int fd = open_listener(address, {.unix_mode = mode});
+      umask(before);
+      REQUIRE(fd >= 0);
+      struct stat file {};
+      CHECK(stat(path.c_str(), &file) == 0);
+      CHECK((file.st_mode & 07777U) == static_cast<mode_t>(mode));
+      close(fd);
+    }
+  }
   unlink(path.c_str());
   rmdir(directory);
 }

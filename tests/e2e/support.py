@@ -235,9 +235,9 @@ class Balancer:
     def reload(self, text: str | None = None):
         if text is not None:
             self.path.write_text(text)
-        before = self.log().count("reload")
+        before = len(re.findall(r"(?:info|error) reload", self.log()))
         self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: self.log().count("reload") > before)
+        wait_until(lambda: len(re.findall(r"(?:info|error) reload", self.log())) > before)
 
     def rss_kib(self) -> int:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

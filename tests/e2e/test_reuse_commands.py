@@ -55,7 +55,7 @@ class Commands(UnderLoad):
         visitor, token = self.hold(first, "app")
         done = []
         waiting = threading.Thread(target=lambda: done.append(self.command(
-            "server", "app/s0", "maintenance", "--wait", "20s")), daemon=True)
+            "server", "app/s0", "maintenance", "--wait", "20")), daemon=True)
         waiting.start()
         self.crowd.more()
         self.assertEqual(done, [])

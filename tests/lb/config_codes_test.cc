@@ -104,6 +104,15 @@ const Case kCases[] = {
     {"W0403", "+[upstreams.app.health]\ntype = 'tcp'\ntimeout = '3s'", 11, 1, 7},
     {"W0403", "+[upstreams.app.health]\ntype = 'tcp'\nfast_interval = '3s'", 11, 1, 13},
     {"W0404", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1', weight = 0 }]", 10, 11, 39},
+    {"W0407", "+[admin]\nsocket = '/run/a.sock'\nsocket_mode = '0666'", 11, 15, 6},
+    {"E0303", "+[admin]\nsocket = '/run/a.sock'\nsocket_mode = '0680'", 11, 15, 6},
+    {"E0303", "+[admin]\nsocket = '/run/a.sock'\nsocket_mode = '0066'", 11, 15, 6},
+    {"E0306", "+[admin]\nsocket = 'run/a.sock'", 10, 10, 12},
+    {"E0306", "+[admin]\nsocket = 'unix:/run/a.sock'", 10, 10, 18},
+    {"E0317", "+[admin]\nsocket_mode = '0600'", 10, 1, 11},
+    {"E0219", "+[listeners.b]\nbind = 'unix:/a'\n[admin]\nsocket = '/a'", 12, 10, 4},
+    {"E0305", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1', state = 'down' }]", 10, 45, 6},
+    {"W0404", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1', state = 'drain' }]", 10, 11, 44},
     {"W0406", "+match = { path_prefix = '/a/' }\nrewrite = { strip_prefix = '/b' }", 10, 28, 4},
 };
 

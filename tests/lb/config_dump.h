@@ -75,7 +75,7 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
-        << s.weight << ' ' << s.backup << ' ' << s.max_requests << '\n';
+        << s.weight << ' ' << s.backup << ' ' << s.max_requests << ' ' << int(s.state) << '\n';
   }
   out << " pool " << int(u.pool.reuse) << ' ' << int(u.pool.share) << ' '
       << u.pool.max_idle_per_server << ' ' << u.pool.min_idle_per_shard << ' '
@@ -101,7 +101,8 @@ inline std::string dump(const Config& c) {
   out << "access " << c.access_log.enabled << ' ' << c.access_log.output << ' '
       << int(c.access_log.format) << "\nprocess log " << c.process_log.output << ' '
       << int(c.process_log.level) << "\nmetrics " << c.metrics.enabled << ' '
-      << c.metrics.address_text << ' ' << c.metrics.address.text() << '\n';
+      << c.metrics.address_text << ' ' << c.metrics.address.text() << "\nadmin " << c.admin.socket
+      << ' ' << c.admin.mode << '\n';
   return out.str();
 }
 

@@ -41,6 +41,7 @@ std::string company(const std::string& path, std::string_view key) {
   if (path == "upstreams.NAME.balance" && key == "key") return "algorithm = 'hash'\n";
   if (path == "upstreams.NAME.health" && key != "type") return "type = 'http'\n";
   if (path == "listeners.NAME.limits" && key == "uri_bytes") return "header_bytes = '64KiB'\n";
+  if (path == "admin" && key == "socket_mode") return "socket = '/run/x'\n";
   return "";
 }
 
