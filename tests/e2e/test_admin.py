@@ -312,7 +312,7 @@ class Api(Admin):
         self.assertEqual({(p["shard"], p["server"]) for p in pools}, {(0, "s0"), (0, "s1"), (1, "s0"), (1, "s1")})
         self.assertEqual(sum(p["connections"]["idle_safe"] + p["connections"]["idle_unproven"] for p in pools), 2)
         self.assertEqual(sum(p["got"]["safe"] + p["got"]["unproven"] + p["got"]["borrowed"] for p in pools), 4)
-        self.assertIn("CONNECTIONS", self.ringctl("pools", "app"))
+        self.assertIn("IDLE_SAFE", self.ringctl("pools", "app"))
         shards = self.json("shards")["shards"]
         self.assertEqual([s["shard"] for s in shards], [0, 1])
         self.assertEqual(sum(s["clients"] for s in shards), 1)
