@@ -187,6 +187,10 @@ class Io {
   // full, or a negative errno.
   [[nodiscard]] virtual ssize_t send(Socket& socket, std::span<const iovec> pieces) = 0;
 
+  // Looks, without an event: bytes, an end or an error wait to be received. One system call. For
+  // what must not be sent to a peer that has just ended; it narrows that race and cannot close it.
+  [[nodiscard]] virtual bool something_waits(const Socket& socket) const = 0;
+
   // Asks for one on_writable().
   virtual void want_writable(Socket& socket) = 0;
 

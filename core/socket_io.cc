@@ -187,6 +187,13 @@ ssize_t SocketIo::send(Socket& socket, std::span<const iovec> pieces) {
   return -errno;
 }
 
+bool SocketIo::something_waits(const Socket& socket) const {
+  RW_CHECK(socket.open());
+  if (socket.ended_ || socket.held_ != nullptr) return true;
+  char byte = 0;
+  return recv(socket.fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
 void SocketIo::want_writable(Socket& socket) {
   RW_CHECK(socket.open() && !socket.closing_);
   arm_once(socket, Kind::kOut);

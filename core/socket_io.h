@@ -48,6 +48,7 @@ class SocketIo : public Io {
   void set_receiving(Socket& socket, bool on) override;
   void expect_nothing(Socket& socket) override;
   ssize_t send(Socket& socket, std::span<const iovec> pieces) override;
+  [[nodiscard]] bool something_waits(const Socket& socket) const override;
   void want_writable(Socket& socket) override;
   void shutdown_send(Socket& socket) override;
   void close(Socket& socket) override;

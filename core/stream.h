@@ -51,6 +51,8 @@ class Stream {
   void detach();
 
   void set_receiving(bool on);
+  // See Io::something_waits(). REQUIRES: open.
+  [[nodiscard]] bool something_waits() const { return env_.io.something_waits(socket_); }
   // As Io::expect_nothing().
   void expect_nothing() {
     if (open()) env_.io.expect_nothing(socket_);

@@ -39,15 +39,27 @@ ServerSlot::~ServerSlot() {
 }
 
 ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
-  const ServerPool::Picked picked = pool_.pick(key, rules);
-  if (picked.conn == nullptr) return open(&user, key, picked.miss, rules);
-  if (hinted_ && pool_.idle() == 0) hide_hint();
-  ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
-  RW_CHECK(conn.user_ == nullptr);
-  context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
-  conn.user_ = &user;
-  stats_.requests.add();
-  return {.conn = &conn, .connected = true};
+  for (;;) {
+    const ServerPool::Picked picked = pool_.pick(key, rules);
+    if (picked.conn == nullptr) return open(&user, key, picked.miss, rules);
+    if (hinted_ && pool_.idle() == 0) hide_hint();
+    ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
+    RW_CHECK(conn.user_ == nullptr);
+    if (looks_dead(conn, rules)) {
+      discard_stale(conn);
+      continue;
+    }
+    context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
+    conn.user_ = &user;
+    stats_.requests.add();
+    return {.conn = &conn, .connected = true};
+  }
+}
+
+// The server's end may wait in the kernel already. Whatever can be repeated finds out by itself.
+bool ServerSlot::looks_dead(const ServerConn& conn, const PickRules& rules) const {
+  if (rules.repeatable || context_.now_ms() - conn.idle_since_ms() < kLookAfterMs) return false;
+  return conn.stream_.something_waits();
 }
 
 ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store, const TargetRef& target,

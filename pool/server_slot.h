@@ -132,6 +132,8 @@ class ServerSlot final : public TimerOwner {
  private:
   friend class ServerConn;
 
+  // Idle for so long, a connection is looked at before a request that cannot be repeated goes out.
+  static constexpr int64_t kLookAfterMs = 50;
   // How long an answer is waited for before connecting: a tick of the timers at least.
   static constexpr int64_t kBorrowWaitMs = 8;
   static constexpr size_t kBorrowsMax = 8;
@@ -142,6 +144,7 @@ class ServerSlot final : public TimerOwner {
     ServerConn* conn;
   };
 
+  [[nodiscard]] bool looks_dead(const ServerConn& conn, const PickRules& rules) const;
   Taken open(ServerUser* user, const ConnKey* key, Miss miss, const PickRules& rules = {});
   [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const;
   void start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only);

@@ -140,6 +140,12 @@ ssize_t SimIo::send(Socket& socket, std::span<const iovec> pieces) {
   return net_.send(ref_of(socket), pieces);
 }
 
+bool SimIo::something_waits(const Socket& socket) const {
+  const SimRef ref = ref_of(socket);
+  const SimEnd& end = net_.find(ref)->ends[ref.side];
+  return end.in.readable() > 0 || end.in.fin_arrived || end.broken;
+}
+
 void SimIo::want_writable(Socket& socket) {
   SimEnd& end = end_of(socket);
   RW_CHECK(!end.closing);

@@ -32,6 +32,7 @@ class SimIo final : public Io {
   [[nodiscard]] int connect(Socket& socket, const sockaddr* address, socklen_t length) override;
   void set_receiving(Socket& socket, bool on) override;
   [[nodiscard]] ssize_t send(Socket& socket, std::span<const iovec> pieces) override;
+  [[nodiscard]] bool something_waits(const Socket& socket) const override;
   void want_writable(Socket& socket) override;
   void shutdown_send(Socket& socket) override;
   void close(Socket& socket) override;
