@@ -35,7 +35,7 @@ def ringway(program: str, engine: str):
         routes = "".join(f'[[routes]]\nname = "r{i}"\n{rule}\nupstream = "origin"\n'
                          for i, rule in enumerate(rules or [""]))
         log = f'[logs.access]\noutput = "file:{folder}/access.log"\n' if scenario.access_log else ""
-        pool = "pool = { max_idle_per_server = 2048 }\n" if scenario.mode == "http" else ""
+        pool = "pool = { reuse = \"always\", max_idle_per_server = 2048 }\n" if scenario.mode == "http" else ""
         path = folder / "ringway.toml"
         path.write_text(f"""version = 1
 [process]
