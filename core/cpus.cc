@@ -150,7 +150,7 @@ double tightest_quota(const std::string& root, const Hierarchy& hierarchy) {
   while (inside.ends_with('/')) inside.pop_back();
   double tightest = 0;
   for (;;) {
-    const auto quota = read_quota(root + hierarchy.mount_point + inside, hierarchy.v2);
+    const auto quota = read_quota((root + hierarchy.mount_point).append(inside), hierarchy.v2);
     if (quota && (tightest == 0 || *quota < tightest)) tightest = *quota;
     if (inside.empty()) return tightest;
     const size_t slash = inside.rfind('/');

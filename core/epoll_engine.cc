@@ -60,6 +60,7 @@ size_t EpollEngine::collect(int timeout_ms, Batch& batch) {
 
 size_t EpollEngine::take(int timeout_ms, Batch& batch, size_t count) {
   // Half a batch: one report may stand for both directions of a socket.
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): the kernel fills it
   std::array<epoll_event, kBatchEvents / 2> events;
   const int got = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms);
   for (int i = 0; i < got; ++i) {

@@ -45,7 +45,7 @@ void RingEngine::on_bell_failed(Tag tag, int error) {
 
 std::string RingEngine::use_ring_messages() {
   RW_CHECK(probe_.usable() && doorbell_fd_ < 0);
-  const std::string failure = test_ring_messages();
+  std::string failure = test_ring_messages();
   if (failure.empty()) doorbell_fd_ = ring_.ring_fd;
   return failure;
 }

@@ -380,6 +380,7 @@ void SocketIo::accept_all(Listener& listener, int most) {
   AcceptOwner& owner = *listener.owner;
   const auto slot = static_cast<size_t>(&listener - listeners_.data());
   for (int i = 0; i < most; ++i) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): the kernel fills it
     sockaddr_storage peer;
     socklen_t length = sizeof peer;
     auto* address = reinterpret_cast<sockaddr*>(&peer);

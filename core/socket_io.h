@@ -65,6 +65,7 @@ class SocketIo : public Io {
     uint32_t slot;
     uint32_t generation;  // 24 bits
   };
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): collect() fills what it counts
   struct Event {
     Tag tag;
     uint32_t mask;  // poll(2) bits; 0 if the operation failed

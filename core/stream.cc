@@ -42,6 +42,7 @@ bool Stream::flush() {
   waiting_writable_ = false;
   if (!open()) return false;
   while (!out_.empty()) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): peek() fills what is used
     std::array<iovec, 16> pieces;
     const size_t count = out_.peek(pieces);
     size_t total = 0;

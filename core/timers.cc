@@ -45,7 +45,8 @@ void Timers::cancel(Timer& timer) {
 void Timers::file(Timer& timer, int64_t tick) {
   constexpr int64_t kHorizon = (int64_t{1} << (kLevels * kSlotBits)) - 1;
   const int64_t ahead = std::clamp<int64_t>(tick - tick_, 0, kHorizon);
-  const int level = (std::bit_width(static_cast<uint64_t>(ahead | 1)) - 1) / kSlotBits;
+  const int level =
+      (static_cast<int>(std::bit_width(static_cast<uint64_t>(ahead | 1))) - 1) / kSlotBits;
   timer.filed_tick_ = tick_ + ahead;
   const auto slot = static_cast<size_t>(timer.filed_tick_ >> (level * kSlotBits)) % size_t{kSlots};
   wheel_[static_cast<size_t>(level)][slot].push_back(timer);

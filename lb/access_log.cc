@@ -53,6 +53,7 @@ void put_ip(Line& line, const PeerAddress& address) {
     }
     return;
   }
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): write_ip() fills it
   std::array<char, 46> buffer;
   line.put(address.write_ip(buffer));
 }

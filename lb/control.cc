@@ -84,6 +84,15 @@ std::vector<ServerOverrides> overrides_of(const Snapshot* snapshot) {
   return all;
 }
 
+// Closes the sockets of orders that no shard was given.
+void close_unused(const std::vector<std::vector<ListenFd>>& orders) {
+  for (const auto& order : orders) {
+    for (const ListenFd& fd : order) {
+      if (fd.fd >= 0) ::close(fd.fd);
+    }
+  }
+}
+
 }  // namespace
 
 Control::Control(std::string path, std::unique_ptr<const config::Config> config)
@@ -210,30 +219,37 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   if (orders.empty()) return false;
   std::unique_ptr<AdminSocket> admin;
   if (!prepare_admin(next.admin, admin, error) || !update_metrics_server(next, error)) {
-    for (const auto& order : orders) {
-      for (const ListenFd& fd : order) {
-        if (fd.fd >= 0) ::close(fd.fd);
-      }
-    }
+    close_unused(orders);
     return false;
   }
   book_.commit();
   commit_admin(next.admin, std::move(admin));
   log_level_ = static_cast<LogLevel>(next.process_log.level);
-  if (new_log) {
-    if (access_log_ != nullptr) old_logs_.push_back(std::move(access_log_));
-    access_log_ = std::move(access);
-    access_rings_.clear();
-    for (uint32_t i = 0; access_log_ != nullptr && i < shards_.count(); ++i) {
-      access_rings_.push_back(&access_log_->add_ring());
-    }
-  }
+  if (new_log) replace_access_log(std::move(access));
   const std::shared_ptr<const Snapshot> previous = current_;
   if (previous != nullptr) old_.push_back(previous);
   const std::vector<ServerOverrides> overrides = overrides_of(previous.get());
   current_ = Snapshot::build(std::move(config), previous.get(), shards_.count());
   if (previous != nullptr) report_overruled(*previous, overrides);
   current_->set_limits(shards_);
+  post_orders(std::move(orders));
+  update_health();
+  for (const auto& [text, bound] : book_.bound()) {
+    say(LogLevel::kInfo, "listening on " + bound.address);
+  }
+  return true;
+}
+
+void Control::replace_access_log(std::unique_ptr<LogWriter> log) {
+  if (access_log_ != nullptr) old_logs_.push_back(std::move(access_log_));
+  access_log_ = std::move(log);
+  access_rings_.clear();
+  for (uint32_t i = 0; access_log_ != nullptr && i < shards_.count(); ++i) {
+    access_rings_.push_back(&access_log_->add_ring());
+  }
+}
+
+void Control::post_orders(std::vector<std::vector<ListenFd>> orders) {
   for (uint32_t i = 0; i < shards_.count(); ++i) {
     auto order = std::make_unique<ShardOrder>();
     order->snapshot = current_;
@@ -244,11 +260,6 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
     while (!shards_.at(i).post(message)) usleep(1000);  // Full: the shard is draining its mail.
   }
   ++orders_posted_;
-  update_health();
-  for (const auto& [text, bound] : book_.bound()) {
-    say(LogLevel::kInfo, "listening on " + bound.address);
-  }
-  return true;
 }
 
 void Control::update_health() {
@@ -278,7 +289,7 @@ bool Control::update_metrics_server(const config::Config& config, std::string& e
   if (!wanted.empty()) {
     fd = open_listener(config.metrics.address);
     if (fd < 0) {
-      error = "metrics.prometheus cannot bind " + wanted + ": " + strerror(-fd);
+      error = "metrics.prometheus cannot bind " + wanted + ": " + strerrordesc_np(-fd);
       return false;
     }
   }

@@ -87,6 +87,10 @@ class Control final : public WakeOwner,
   // Gives `config` to all shards. False with `error`: nothing has changed.
   [[nodiscard]] bool apply(std::unique_ptr<const config::Config> config, std::string& error);
   void post_to_all(const Message& message);
+  // Starts `log`, or none if null, in place of the access log there is.
+  void replace_access_log(std::unique_ptr<LogWriter> log);
+  // Sends each shard its order of `orders`, for the current snapshot.
+  void post_orders(std::vector<std::vector<ListenFd>> orders);
   void update_health();
   [[nodiscard]] bool update_metrics_server(const config::Config& config, std::string& error);
   void retire_metrics_server();

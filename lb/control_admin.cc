@@ -49,8 +49,8 @@ void Control::commit_admin(const config::Admin& config, std::unique_ptr<AdminSoc
     if (config.socket.empty()) return retire_admin();
     const int failed = admin_->set_mode(config.mode);
     if (failed == 0) return;
-    return say(LogLevel::kError,
-               "admin.socket_mode cannot be set on " + config.socket + ": " + strerror(failed));
+    return say(LogLevel::kError, "admin.socket_mode cannot be set on " + config.socket + ": " +
+                                     strerrordesc_np(failed));
   }
   retire_admin();
   admin_ = std::move(opened);

@@ -37,6 +37,7 @@ void HeadStore::clear(ChunkPool& pool) {
   large_.reset();
 }
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): tried_ up to tried_count_
 Exchange::Exchange(Worker& worker, ClientConn& client)
     : worker_(worker), client_(client), use_(worker.use_snapshot()), start_us_(worker.now_us()) {}
 

@@ -29,6 +29,7 @@ class Worker;
 struct SnapshotUse;
 
 // The bytes of a request's head, kept for retries and the log.
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): small_ is written before it is read
 class HeadStore {
  public:
   ~HeadStore();

@@ -14,6 +14,7 @@
 
 namespace ringway {
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): written before they are read
 class Gather {
  public:
   // Room for one more chunk (header, bytes, CRLF) and the last one is needed.

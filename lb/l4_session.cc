@@ -10,6 +10,7 @@
 
 namespace ringway {
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): tried_ up to tried_count_
 L4Session::L4Session(Worker& worker, ShardListener& listener, const PeerAddress& peer)
     : worker_(worker),
       listener_(listener),
@@ -220,6 +221,7 @@ void L4Session::on_server_end(int error) {
 
 void L4Session::finish_if_both_ended() {
   if (!client_ended_ || !server_ended_) return;
+  RW_CHECK(conn_ != nullptr);  // end() gives it up, and nothing comes after that.
   if (client_.queued() > 0 || (conn_->queued() > 0 && !send_broken_)) return;
   end(EndedBy::kNobody, {}, false);
 }

@@ -64,7 +64,7 @@ std::vector<std::vector<ListenFd>> ListenBook::prepare(const config::Config& con
       const std::vector<int> fds = open(bind.address, listener.backlog, bound.address, failure);
       if (fds.empty()) {
         error = "listener \"" + listener.name + "\" cannot bind " + bind.text + ": " +
-                strerror(failure) + " (" + bind.position.file + ":" +
+                strerrordesc_np(failure) + " (" + bind.position.file + ":" +
                 std::to_string(bind.position.line) + ":" + std::to_string(bind.position.column) +
                 ")";
         close_all(opened);

@@ -16,8 +16,8 @@ template <typename Stats>
 struct Line {
   std::string_view name;
   std::string_view help;
-  MetricType type;
-  Counter Stats::*counter;
+  MetricType type = MetricType::kCounter;
+  Counter Stats::*counter = nullptr;
 };
 
 constexpr Line<ListenerStats> kListenerLines[] = {
@@ -185,33 +185,47 @@ void for_each_server(const Snapshot& snapshot, Write write) {
   }
 }
 
-// One family for a whole array of counters, told apart by `label`.
+struct Family {
+  const char* name;
+  const char* help;
+  MetricType type;
+  std::string_view label;
+};
+
+// One family for a whole array of counters, told apart by its label.
 template <size_t kCount>
-void write_array(MetricsWriter& out, const Snapshot& snapshot, const char* name, const char* help,
-                 MetricType type, std::string_view label,
+void write_array(MetricsWriter& out, const Snapshot& snapshot, const Family& family,
                  const std::array<std::string_view, kCount>& names,
                  std::array<Counter, kCount> PoolStats::*array, size_t from = 0) {
-  out.family(name, help, type);
+  out.family(family.name, family.help, family.type);
   for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
     for (size_t i = from; i < kCount; ++i) {
       uint64_t sum = 0;
       for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*array)[i].get();
-      const MetricLabel with_name[] = {labels[0], labels[1], {label, names[i]}};
+      const MetricLabel with_name[] = {labels[0], labels[1], {family.label, names[i]}};
       out.sample(with_name, sum);
     }
   });
 }
 
 void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
-  write_array(out, snapshot, "ringway_server_connections", "Connections by where they are.",
-              MetricType::kGauge, "state", kPlaceNames, &PoolStats::places, 1);
-  write_array(out, snapshot, "ringway_server_reuse_total", "Requests by how they got a connection.",
-              MetricType::kCounter, "how", kHowNames, &PoolStats::handed);
-  write_array(out, snapshot, "ringway_server_reuse_misses_total",
-              "Requests that got a fresh connection, by the reason.", MetricType::kCounter,
-              "reason", kMissNames, &PoolStats::missed);
-  write_array(out, snapshot, "ringway_server_closes_total", "Connections closed, by the reason.",
-              MetricType::kCounter, "reason", kCloseReasonNames, &PoolStats::closed);
+  write_array(
+      out, snapshot,
+      {"ringway_server_connections", "Connections by where they are.", MetricType::kGauge, "state"},
+      kPlaceNames, &PoolStats::places, 1);
+  write_array(out, snapshot,
+              {"ringway_server_reuse_total", "Requests by how they got a connection.",
+               MetricType::kCounter, "how"},
+              kHowNames, &PoolStats::handed);
+  write_array(
+      out, snapshot,
+      {"ringway_server_reuse_misses_total", "Requests that got a fresh connection, by the reason.",
+       MetricType::kCounter, "reason"},
+      kMissNames, &PoolStats::missed);
+  write_array(out, snapshot,
+              {"ringway_server_closes_total", "Connections closed, by the reason.",
+               MetricType::kCounter, "reason"},
+              kCloseReasonNames, &PoolStats::closed);
   struct PoolLine {
     const char* name;
     const char* help;

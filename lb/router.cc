@@ -168,6 +168,7 @@ const config::Route* Router::find(uint32_t listener, const http1::Head& head) co
   uint32_t best = kNoRoute;
   impl_->improve(index.any_host, path, head, best);
   if (!index.host.empty() || !index.suffix.empty()) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): plain_host() fills what is used
     std::array<char, kHostBytesMax> room;
     const std::string_view host = plain_host(head.view(head.authority), room);
     const auto exact = index.host.find(host);

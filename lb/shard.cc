@@ -15,14 +15,22 @@ constexpr int kSleepMsMax = 1000;
 
 // A PeerAddress and a descriptor in the three words of a message.
 struct Packed {
-  int32_t fd;
+  int32_t fd = -1;
   PeerAddress peer;
 };
 static_assert(sizeof(Packed) <= 3 * sizeof(uint64_t));
 static_assert(std::is_trivially_copyable_v<Packed>);
 
 // The Io of the shard whose thread this is; null in other threads. They have no ring to ring with.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): one per thread
 thread_local Io* t_own_io = nullptr;
+
+// The object whose address travelled in a word of a message.
+template <typename T>
+T* pointer_in(uint64_t word) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): messages of every kind have the same three words
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(word));
+}
 
 }  // namespace
 
@@ -51,7 +59,7 @@ void Shard::join() {
   for (Message message; mailbox_.take(message);) {
     if (static_cast<Mail>(message.kind) != Mail::kServer) continue;
     const int fd = Worker::drop({.kind = static_cast<ShardMail::Kind>(message.small),
-                                 .object = reinterpret_cast<void*>(message.a)});
+                                 .object = pointer_in<void>(message.a)});
     if (fd >= 0) ::close(fd);
   }
 }
@@ -119,8 +127,7 @@ void Shard::on_wake() {
 void Shard::take(const Message& message) {
   switch (static_cast<Mail>(message.kind)) {
     case Mail::kApply: {
-      const std::unique_ptr<ShardOrder> order(
-          reinterpret_cast<ShardOrder*>(static_cast<uintptr_t>(message.a)));
+      const std::unique_ptr<ShardOrder> order(pointer_in<ShardOrder>(message.a));
       worker_->apply(order->snapshot, order->fds, order->access_log);
       applied_.fetch_add(1, std::memory_order_release);
       return set_.wake_control();
@@ -133,9 +140,8 @@ void Shard::take(const Message& message) {
       return worker_->adopt(message.small, packed.fd, packed.peer);
     }
     case Mail::kServer:
-      return worker_->take_mail(
-          {.kind = static_cast<ShardMail::Kind>(message.small),
-           .object = reinterpret_cast<void*>(static_cast<uintptr_t>(message.a))});
+      return worker_->take_mail({.kind = static_cast<ShardMail::Kind>(message.small),
+                                 .object = pointer_in<void>(message.a)});
     case Mail::kDrain: return worker_->drain();
     case Mail::kStop:
       worker_->stop();
@@ -146,7 +152,7 @@ void Shard::take(const Message& message) {
       controlled_.fetch_add(1, std::memory_order_release);
       return set_.wake_control();
     case Mail::kReport: {
-      auto* order = reinterpret_cast<PoolOrder*>(static_cast<uintptr_t>(message.a));
+      auto* order = pointer_in<PoolOrder>(message.a);
       worker_->report(*order);
       order->done.store(true, std::memory_order_release);  // It is control's again.
       return set_.wake_control();

@@ -56,6 +56,29 @@ void set_limit(Budget& budget, uint64_t configured, BudgetPeers& peers) {
   if (budget.max() != wanted) budget.set_max(wanted, peers);
 }
 
+// What stands for `server` from now on: `old`'s object with the new configuration, or a new one.
+std::shared_ptr<ServerObject> server_object(const config::Upstream& upstream,
+                                            const config::Server& server, const KnownServer& old,
+                                            uint32_t shards) {
+  const bool checked = upstream.health.type != config::HealthType::kOff;
+  std::shared_ptr<ServerObject> object = old.object;
+  if (object != nullptr) {
+    const bool unknown = in_maintenance(*object, *old.config);
+    drop_overruled(object->controls, *old.config, server);
+    // What was known before a maintenance means nothing after it.
+    if (unknown && !in_maintenance(*object, server)) {
+      object->health->set_up(upstream.health.initial_up);
+    }
+  } else {
+    object = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up, server,
+                                            upstream.pool);
+    object->name = server.name;
+    object->address_text = server.address_text;
+  }
+  if (!checked) object->health->set_up(true);
+  return object;
+}
+
 }  // namespace
 
 std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> config,
@@ -76,25 +99,9 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     object->name = upstream.name;
     snapshot->upstreams.push_back(std::move(object));
     auto& servers = snapshot->servers.emplace_back();
-    const bool checked = upstream.health.type != config::HealthType::kOff;
     for (const config::Server& server : upstream.servers) {
-      const KnownServer old = find_server(previous, upstream.name, server);
-      std::shared_ptr<ServerObject> known = old.object;
-      if (known != nullptr) {
-        const bool unknown = in_maintenance(*known, *old.config);
-        drop_overruled(known->controls, *old.config, server);
-        // What was known before a maintenance means nothing after it.
-        if (unknown && !in_maintenance(*known, server)) {
-          known->health->set_up(upstream.health.initial_up);
-        }
-      } else {
-        known = std::make_shared<ServerObject>(shards, !checked || upstream.health.initial_up,
-                                               server, upstream.pool);
-        known->name = server.name;
-        known->address_text = server.address_text;
-      }
-      if (!checked) known->health->set_up(true);
-      servers.push_back(std::move(known));
+      servers.push_back(
+          server_object(upstream, server, find_server(previous, upstream.name, server), shards));
     }
   }
   return snapshot;

@@ -279,28 +279,32 @@ ServerSlot* ShardUpstream::find_slot(const void* object) {
   return nullptr;
 }
 
+bool ShardUpstream::take_mail(ShardServer& server, const ShardMail& mail) {
+  ServerBudgets& budgets = server.object->budgets;
+  BudgetShare* share = nullptr;
+  if (mail.object == &budgets.requests) share = &server.requests;
+  if (mail.object == &budgets.connections) share = &server.connections;
+  if (mail.object == &budgets.idle) share = &server.idle;
+  if (share == nullptr) return false;
+  if (mail.kind == ShardMail::Kind::kAskReturn) {
+    share->return_surplus();
+    if (share == &server.connections) server.slot.free_asked();
+    if (share == &server.idle) server.slot.free_idle();
+  } else {
+    share->collect();
+    // Whoever still misses such a unit says so again.
+    if (share == &server.requests) server.wants_request = false;
+    if (share == &server.connections) server.wants_connection = false;
+    room_ = true;
+    set_restless();
+  }
+  return true;
+}
+
 bool ShardUpstream::take_mail(const ShardMail& mail) {
   for (const auto* list : {&servers_, &leaving_}) {
     for (const auto& server : *list) {
-      ServerBudgets& budgets = server->object->budgets;
-      BudgetShare* share = nullptr;
-      if (mail.object == &budgets.requests) share = &server->requests;
-      if (mail.object == &budgets.connections) share = &server->connections;
-      if (mail.object == &budgets.idle) share = &server->idle;
-      if (share == nullptr) continue;
-      if (mail.kind == ShardMail::Kind::kAskReturn) {
-        share->return_surplus();
-        if (share == &server->connections) server->slot.free_asked();
-        if (share == &server->idle) server->slot.free_idle();
-      } else {
-        share->collect();
-        // Whoever still misses such a unit says so again.
-        if (share == &server->requests) server->wants_request = false;
-        if (share == &server->connections) server->wants_connection = false;
-        room_ = true;
-        set_restless();
-      }
-      return true;
+      if (take_mail(*server, mail)) return true;
     }
   }
   return false;

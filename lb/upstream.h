@@ -135,6 +135,7 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   static void serve_or_not(ShardServer& server, const ServerSettings& settings);
   void set_restless();
   void settle();
+  bool take_mail(ShardServer& server, const ShardMail& mail);
   ShardServer& count(uint32_t index);
 
   UpstreamContext& context_;

@@ -203,7 +203,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   std::vector<ShardUpstream*> by_index_;
   std::vector<Exchange*> dead_;
   struct Undelivered {
-    uint32_t shard;
+    uint32_t shard = 0;
     ShardMail mail;
   };
   std::vector<Undelivered> undelivered_;  // for this shard itself, and what a full mailbox refused

@@ -48,6 +48,7 @@ struct ConnKey {
   bool single_use = false;
 };
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes_ is written before it is read
 class ConnKeyBuffer {
  public:
   static constexpr size_t kBytes = 2048;

@@ -65,7 +65,7 @@ bool exchange(int fd, const ServerAddress& address, const AdminRequest& request,
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (connect(fd, address.get(), address.length) != 0) {
-    error = strerror(errno);
+    error = strerrordesc_np(errno);
     return false;
   }
   std::string head = request.method + " " + request.target +
@@ -77,7 +77,7 @@ bool exchange(int fd, const ServerAddress& address, const AdminRequest& request,
   }
   if (send_all(fd, head + "\r\n" + request.body) && receive_all(fd, text)) return true;
   error = errno == EAGAIN ? "no answer in " + std::to_string(request.patience_s) + " s"
-                          : strerror(errno);
+                          : strerrordesc_np(errno);
   return false;
 }
 
@@ -92,7 +92,7 @@ bool ask_admin(const std::string& path, const AdminRequest& request, AdminReply&
   }
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) {
-    error = strerror(errno);
+    error = strerrordesc_np(errno);
     return false;
   }
   std::string text;

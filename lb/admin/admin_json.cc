@@ -53,20 +53,29 @@ bool read_state(const Json& value, std::optional<ServerState>& out, ApiError& er
       "\"ready\", \"drain\", \"maintenance\" or null (as configured)");
 }
 
+// What a number may be.
+struct Range {
+  uint64_t min = 0;
+  uint64_t max = 0;
+  bool off = false;  // or "off"
+};
+constexpr Range kLimitRange{.min = 1, .max = kLimitMax, .off = true};
+
 template <typename T>
-bool read_number(const char* key, const Json& value, uint64_t min, uint64_t max, bool off,
-                 std::optional<T>& out, ApiError& error) {
+bool read_number(const char* key, const Json& value, Range range, std::optional<T>& out,
+                 ApiError& error) {
   if (value.is_null()) return out.reset(), true;
-  if (off && value == "off") return out = config::kUnlimited, true;
+  if (range.off && value == "off") return out = config::kUnlimited, true;
   const bool whole = value.is_number_unsigned();
-  if (whole && value.get<uint64_t>() >= min && value.get<uint64_t>() <= max) {
+  if (whole && value.get<uint64_t>() >= range.min && value.get<uint64_t>() <= range.max) {
     return out = static_cast<T>(value.get<uint64_t>()), true;
   }
   return refuse(error,
                 std::string(key) + ": " +
                     value.dump(-1, ' ', true, Json::error_handler_t::replace) + " is out of range",
-                "a whole number from " + std::to_string(min) + " to " + std::to_string(max) +
-                    (off ? ", \"off\"" : "") + " or null (as configured)");
+                "a whole number from " + std::to_string(range.min) + " to " +
+                    std::to_string(range.max) + (range.off ? ", \"off\"" : "") +
+                    " or null (as configured)");
 }
 
 Json load_into(Json json, const ServerLoad& load) {
@@ -189,11 +198,11 @@ bool parse_server_patch(std::string_view text, ServerOverrides& overrides, ApiEr
     if (key == "state") {
       good = read_state(value, next.state, error);
     } else if (key == "weight") {
-      good = read_number("weight", value, 0, kWeightMax, false, next.weight, error);
+      good = read_number("weight", value, {.max = kWeightMax}, next.weight, error);
     } else if (key == "max_requests") {
-      good = read_number("max_requests", value, 1, kLimitMax, true, next.max_requests, error);
+      good = read_number("max_requests", value, kLimitRange, next.max_requests, error);
     } else if (key == "max_connections") {
-      good = read_number("max_connections", value, 1, kLimitMax, true, next.max_connections, error);
+      good = read_number("max_connections", value, kLimitRange, next.max_connections, error);
     } else {
       return refuse(error, "unknown key \"" + key + "\"", kShape);
     }

@@ -21,7 +21,7 @@ std::unique_ptr<AdminSocket> AdminSocket::open(const config::Admin& admin, std::
   }
   const int fd = open_listener(address, {.backlog = 64, .unix_mode = static_cast<int>(admin.mode)});
   if (fd < 0) {
-    error = "admin.socket cannot bind " + admin.socket + ": " + strerror(-fd);
+    error = "admin.socket cannot bind " + admin.socket + ": " + strerrordesc_np(-fd);
     if (fd == -EADDRINUSE) error += " (another process listens there, or it is no socket)";
     return nullptr;
   }

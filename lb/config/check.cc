@@ -260,7 +260,7 @@ class Checker {
     if (prometheus != nullptr) check_bind(seen, *prometheus);
     const Node* admin = root_.find("admin");
     const Node* socket = admin != nullptr ? admin->find("socket") : nullptr;
-    if (!draft_.config.admin.socket.empty()) {
+    if (socket != nullptr && !draft_.config.admin.socket.empty()) {
       check_bound("unix:" + draft_.config.admin.socket, seen, *socket);
     }
   }

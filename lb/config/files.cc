@@ -65,10 +65,9 @@ class Loader {
     for (Node& child : document.children) {
       if (child.key == "include") continue;
       Node* known = find(root_, child.key);
-      if (known == nullptr) {
+      if (known == nullptr || known->kind != child.kind) {
+        // If both are there, one of them has the wrong type: reported.
         root_.children.push_back(std::move(child));
-      } else if (known->kind != child.kind) {
-        root_.children.push_back(std::move(child));  // one of the two has the wrong type: reported
       } else if (child.key == "routes") {
         std::move(child.children.begin(), child.children.end(),
                   std::back_inserter(known->children));

@@ -142,7 +142,7 @@ bool is_owned_field(std::string_view name) {
 
 // Checks a field name of header edits; `span` is where it stands. "" if it is wrong.
 std::string edited_field(Reader& reader, std::string_view text, const Span& span) {
-  const std::string name = lower(text);
+  std::string name = lower(text);
   if (!http1::valid_field_name(name)) {
     reader.report.error("E0309", span, quoted(text) + " is no field name");
     return {};

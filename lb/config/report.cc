@@ -87,7 +87,7 @@ Diagnostic& Report::add(Severity severity, const char* code, const Span& wanted,
   const std::string_view source = line(span.file, span.line);
   if (source.size() <= kLineBytesMax) diagnostic.source_line = std::string(source);
   diagnostic.label = std::move(label);
-  return entries_.emplace_back(span, std::move(diagnostic)).diagnostic;
+  return entries_.emplace_back(Entry{span, std::move(diagnostic)}).diagnostic;
 }
 
 std::vector<Diagnostic> Report::take() {
