@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/base/check.h"
+#include "core/tls_session.h"
 #include "lb/exchange.h"
 #include "lb/worker.h"
 
@@ -31,8 +32,37 @@ ClientConn::~ClientConn() {
 
 void ClientConn::start(int fd) {
   stream_.adopt(fd);
+  const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (!listener_.config().tls.has_value()) {
+    stream_.set_receiving(true);
+    return wait_for(Wait::kFirstHead, timeouts.request_headers);
+  }
+  TlsServerContext* context = listener_.tls();
+  if (context == nullptr || !stream_.start_tls_server(*context)) {
+    listener_.stats().refused_memory.add();
+    return close();
+  }
   stream_.set_receiving(true);
+  wait_for(Wait::kHandshake, timeouts.tls_handshake);
+}
+
+void ClientConn::on_secured(Socket& /*socket*/) {
+  listener_.stats().tls_handshakes.add();
+  if (stream_.tls()->resumed()) listener_.stats().tls_resumed.add();
   wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
+}
+
+// Nothing of it is for a server, or for the access log.
+void ClientConn::handshake_failed(std::string_view cause) {
+  listener_.stats().tls_failures.add();
+  char ip[46];
+  const std::string_view pieces[] = {"TLS handshake failed: client ",
+                                     peer_.write_ip(ip),
+                                     ", listener ",
+                                     listener_.config().name,
+                                     ", ",
+                                     cause};
+  worker_.log_event(pieces);
 }
 
 void ClientConn::wait_for(Wait what, int64_t ms) {
@@ -252,6 +282,11 @@ void ClientConn::update_receiving() {
 
 void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
   input_ended_ = true;
+  if (wait_ == Wait::kHandshake) {
+    const std::string_view cause = stream_.tls()->failure().text();
+    handshake_failed(cause.empty() ? std::string_view("tls_closed") : cause);
+    return close();
+  }
   if (error != 0) {
     if (exchange_ != nullptr) exchange_->on_client_end(error);
     return close();
@@ -276,6 +311,10 @@ void ClientConn::close_when_flushed() {
 void ClientConn::on_timer(Timer& /*timer*/) {
   switch (wait_) {
     case Wait::kNothing: return;
+    case Wait::kHandshake:
+      listener_.stats().timeouts.add();
+      handshake_failed("it did not end in time");
+      return close();
     case Wait::kFirstHead:
     case Wait::kHead:
       listener_.stats().timeouts.add();

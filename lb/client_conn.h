@@ -64,7 +64,11 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // The server connections that are this client's alone.
   SessionStore& private_conns() { return private_conns_; }
 
+  // Speaks TLS. What there is to know about it, or null.
+  [[nodiscard]] const TlsSession* tls() const { return stream_.tls(); }
+
   void on_connected(Socket& socket, int error) override;
+  void on_secured(Socket& socket) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
@@ -76,13 +80,23 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   static constexpr int64_t kLingerMs = 2'000;
 
   // What the one deadline of a client connection currently means.
-  enum class Wait : uint8_t { kNothing, kFirstHead, kHead, kKeepAlive, kBody, kFlush, kLinger };
+  enum class Wait : uint8_t {
+    kNothing,
+    kHandshake,
+    kFirstHead,
+    kHead,
+    kKeepAlive,
+    kBody,
+    kFlush,
+    kLinger
+  };
 
   void wait_for(Wait what, int64_t ms);
   // Takes heads and bodies from `bytes`; returns how many were used.
   size_t consume(std::string_view bytes);
   // True if a whole head was taken; `used` grows by its length.
   bool read_head(std::string_view bytes, size_t& used);
+  void handshake_failed(std::string_view cause);
   void refuse_head();
   void refuse(uint16_t status, std::string_view cause, uint32_t offset);
   void begin_linger();

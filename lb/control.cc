@@ -153,6 +153,7 @@ int Control::start() {
   timers_ = std::make_unique<Timers>(io_->now_us() / 1000);
   started_us_ = io_->now_us();
   health_ = std::make_unique<HealthChecker>(*io_, *timers_, *this);
+  tls_ = std::make_unique<TlsControl>(*timers_, cert_files_, *this);
   api_ = std::make_unique<AdminApi>(*io_, *timers_, *this);
   int exit_code = kExitOk;
   if (!start_shards(exit_code)) return exit_code;
@@ -215,6 +216,7 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
       return false;
     }
   }
+  if (!tls_->prepare(next, error)) return false;
   std::vector<std::vector<ListenFd>> orders = book_.prepare(next, error);
   if (orders.empty()) return false;
   std::unique_ptr<AdminSocket> admin;
@@ -229,7 +231,10 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   const std::shared_ptr<const Snapshot> previous = current_;
   if (previous != nullptr) old_.push_back(previous);
   const std::vector<ServerOverrides> overrides = overrides_of(previous.get());
-  current_ = Snapshot::build(std::move(config), previous.get(), shards_.count());
+  std::shared_ptr<Snapshot> made =
+      Snapshot::build(std::move(config), previous.get(), shards_.count());
+  made->tls = tls_->commit(*made->config);
+  current_ = std::move(made);
   if (previous != nullptr) report_overruled(*previous, overrides);
   current_->set_limits(shards_);
   post_orders(std::move(orders));
@@ -260,6 +265,15 @@ void Control::post_orders(std::vector<std::vector<ListenFd>> orders) {
     while (!shards_.at(i).post(message)) usleep(1000);  // Full: the shard is draining its mail.
   }
   ++orders_posted_;
+}
+
+void Control::publish_tls(const std::shared_ptr<const TlsMaterials>& materials) {
+  for (uint32_t i = 0; i < shards_.count(); ++i) {
+    auto order = std::make_unique<std::shared_ptr<const TlsMaterials>>(materials);
+    const Message message{.kind = static_cast<uint32_t>(Mail::kTls),
+                          .a = reinterpret_cast<uintptr_t>(order.release())};
+    while (!shards_.at(i).post(message)) usleep(1000);
+  }
 }
 
 void Control::update_health() {
@@ -452,6 +466,7 @@ int Control::run() {
     step_phases();
     forget_old_snapshots();
   }
+  tls_.reset();
   health_->stop();
   retire_metrics_server();
   retire_admin();
@@ -480,7 +495,8 @@ std::string Control::metrics() {
                              .uptime_us = io_->now_us() - started_us_,
                              .reloads_ok = reloads_ok_,
                              .reloads_failed = reloads_failed_,
-                             .draining = phase_ != Phase::kServing};
+                             .draining = phase_ != Phase::kServing,
+                             .certificates = tls_ == nullptr ? nullptr : &tls_->store()};
   return metrics_text(inputs);
 }
 

@@ -22,6 +22,7 @@
 #include "lb/health/health.h"
 #include "lb/listen_book.h"
 #include "lb/shard.h"
+#include "lb/tls/tls_control.h"
 
 namespace ringway {
 
@@ -42,6 +43,7 @@ class Control final : public WakeOwner,
                       public TimerOwner,
                       public HealthEvents,
                       public MetricsSource,
+                      public TlsHost,
                       public AdminHost {
  public:
   // `path` is loaded again on reload; empty for a configuration that has no file.
@@ -69,6 +71,9 @@ class Control final : public WakeOwner,
   void on_timer(Timer& timer) override;
   void on_verdict(const CheckTarget& target, bool up, std::string_view reason) override;
   std::string metrics() override;
+  void publish_tls(const std::shared_ptr<const TlsMaterials>& materials) override;
+  void tls_line(LogLevel level, const std::string& line) override { say(level, line); }
+  int64_t tls_now_ms() override { return io_->now_us() / 1000; }
 
   // For the admin API.
   const std::shared_ptr<const Snapshot>& admin_snapshot() override { return current_; }
@@ -128,6 +133,8 @@ class Control final : public WakeOwner,
   LogRing* own_log_ = nullptr;
   LogLevel log_level_ = LogLevel::kInfo;
   std::unique_ptr<HealthChecker> health_;
+  DiskCertFiles cert_files_;
+  std::unique_ptr<TlsControl> tls_;
   std::unique_ptr<MetricsServer> metrics_server_;
   int metrics_fd_ = -1;
   std::vector<std::unique_ptr<MetricsServer>>

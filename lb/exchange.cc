@@ -187,7 +187,7 @@ http1::RequestPlan Exchange::plan_request() {
       // An HTTP/1.0 client may name no host, but HTTP/1.1 servers want one.
       .host = head.authority.len == 0 ? host_of(server_->object->address_text) : std::string_view(),
       .forwarded = {.client_ip = client_.peer().write_ip(worker_.ip_buffer()),
-                    .scheme = "http",
+                    .scheme = client_.tls() != nullptr ? "https" : "http",
                     .host = head.view(head.authority),
                     .trusted = client_.from_trusted_proxy(),
                     .x_forwarded = listener.x_forwarded,

@@ -109,7 +109,8 @@ class Exchange final : public ServerUser, public Waiter {
   [[nodiscard]] ServerSlot::Taken take_connection();
   void connection_ready();
   void reserve_connection(bool login);
-  void attempt_failed(std::string_view cause, bool timed_out);
+  void connect_failed(int error);
+  void attempt_failed(std::string_view cause, bool timed_out, uint16_t status = 503);
   [[nodiscard]] bool try_again_after_stale();
 
   // The request's way to the server (exchange.cc).

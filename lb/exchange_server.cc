@@ -13,6 +13,19 @@ namespace ringway {
 
 using http1::BodyKind;
 
+namespace {
+
+// Of "example.com:8443" and "[::1]:8443" what is before the port.
+std::string_view name_without_port(std::string_view host) {
+  if (host.starts_with('[')) {
+    const size_t end = host.find(']');
+    return end == std::string_view::npos ? host : host.substr(1, end - 1);
+  }
+  return host.substr(0, host.rfind(':'));
+}
+
+}  // namespace
+
 Exchange::Step Exchange::do_pick_server() {
   RW_CHECK(upstream_ != nullptr);
   RW_CHECK(server_ == nullptr && conn_ == nullptr);
@@ -110,10 +123,14 @@ ServerSlot::Taken Exchange::take_connection() {
   SessionStore& own = client_.private_conns();
   const http1::Head& head = request();
   const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
+  const config::UpstreamTls& tls = upstream_->config().tls;
   ConnKey dynamic;
   const ConnKey* key = nullptr;
-  if (!parts.empty()) {
-    dynamic = worker_.connection_key(slot.pool(), parts, head.view(head.authority), client_.peer());
+  if (!parts.empty() || (tls.enabled && tls.sni_from_request)) {
+    const std::string_view host = head.view(head.authority);
+    dynamic = worker_.connection_key(
+        slot.pool(), parts, host,
+        tls.sni_from_request ? name_without_port(host) : std::string_view(), client_.peer());
     key = &dynamic;
   }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {
@@ -151,7 +168,7 @@ void Exchange::reserve_connection(bool login) {
 }
 
 // A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.
-void Exchange::attempt_failed(std::string_view cause, bool timed_out) {
+void Exchange::attempt_failed(std::string_view cause, bool timed_out, uint16_t status) {
   RW_CHECK(server_ != nullptr);
   if (tried_count_ < tried_.size()) tried_[tried_count_++] = server_->index;
   conn_ = nullptr;
@@ -162,14 +179,22 @@ void Exchange::attempt_failed(std::string_view cause, bool timed_out) {
     return;
   }
   if (timed_out) upstream_->stats().timeouts.add();
-  answer(503, EndedBy::kServer, cause);
+  answer(status, EndedBy::kServer, cause);
+}
+
+void Exchange::connect_failed(int error) {
+  if (error == ETIMEDOUT) return attempt_failed("connect: timeout", true);
+  // Its certificate is no good, say: it is there, and answers wrongly.
+  const std::string_view tls = error == kTlsFailed ? server_->slot.tls_failure() : "";
+  if (tls.empty()) return attempt_failed("connect: failed", false);
+  attempt_failed(tls, false, 502);
 }
 
 void Exchange::on_server_connected(int error) {
   RW_CHECK(state_ == State::kConnecting);
   if (error != 0) {
     conn_ = nullptr;
-    attempt_failed(error == ETIMEDOUT ? "connect: timeout" : "connect: failed", error == ETIMEDOUT);
+    connect_failed(error);
     run();
   } else {
     state_ = State::kSendHead;

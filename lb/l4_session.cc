@@ -6,6 +6,7 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/tls_session.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -25,6 +26,33 @@ L4Session::~L4Session() {
 
 void L4Session::start(int fd) {
   client_.adopt(fd);
+  if (!listener_.config().tls.has_value()) return begin();
+  TlsServerContext* context = listener_.tls();
+  if (context == nullptr || !client_.start_tls_server(*context)) {
+    listener_.stats().refused_memory.add();
+    return end(EndedBy::kProxy, "no room for TLS", true);
+  }
+  shaking_hands_ = true;
+  client_.set_receiving(true);
+  const int64_t ms = listener_.config().timeouts.tls_handshake;
+  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+}
+
+void L4Session::on_secured(Socket& /*socket*/) {
+  shaking_hands_ = false;
+  worker_.timers().cancel(timer_);
+  listener_.stats().tls_handshakes.add();
+  if (client_.tls()->resumed()) listener_.stats().tls_resumed.add();
+  begin();
+}
+
+// It has failed, or not ended in time.
+void L4Session::handshake_over(EndedBy by, std::string_view cause) {
+  listener_.stats().tls_failures.add();
+  end(by, cause.empty() ? std::string_view("tls_closed") : cause, false);
+}
+
+void L4Session::begin() {
   // Read from the start, so that a client that leaves during the connect is noticed.
   client_.set_receiving(true);
   const config::Route* route = worker_.tcp_route(listener_.index());
@@ -180,6 +208,7 @@ void L4Session::on_server_drained() {
 
 void L4Session::on_receive_end(Socket& /*socket*/, int error) {
   client_ended_ = true;
+  if (shaking_hands_) return handshake_over(EndedBy::kClient, client_.tls()->failure().text());
   if (error != 0) return end(EndedBy::kClient, "the client reset", true);
   if (!connected_) {
     // With bytes it may have said all that it has to say; without, it is gone.
@@ -231,6 +260,10 @@ void L4Session::on_server_timeout() {
 }
 
 void L4Session::on_timer(Timer& /*timer*/) {
+  if (shaking_hands_) {
+    listener_.stats().timeouts.add();
+    return handshake_over(EndedBy::kProxy, "the TLS handshake did not end in time");
+  }
   if (!connected_) return connect_next();
   const bool half = client_ended_ || server_ended_;
   end(EndedBy::kProxy, half ? "half-closed for too long" : "idle for too long", true);

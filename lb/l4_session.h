@@ -38,6 +38,7 @@ class L4Session final : public SocketOwner,
 
   // Of the client.
   void on_connected(Socket& socket, int error) override;
+  void on_secured(Socket& socket) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
@@ -59,6 +60,8 @@ class L4Session final : public SocketOwner,
 
   static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
 
+  void begin();
+  void handshake_over(EndedBy by, std::string_view cause);
   void connect_next();
   void wait_in_queue();
   [[nodiscard]] bool wait_for_descriptors(int error);
@@ -90,6 +93,7 @@ class L4Session final : public SocketOwner,
   std::string_view cause_;
   EndedBy ended_by_ = EndedBy::kNobody;
   bool connected_ = false;
+  bool shaking_hands_ = false;  // TLS with the client
   bool client_ended_ = false;
   bool server_ended_ = false;
   bool send_broken_ = false;  // the server takes no more bytes

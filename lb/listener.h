@@ -12,6 +12,7 @@
 
 namespace ringway {
 
+class TlsServerContext;
 class Worker;
 
 // A listening descriptor that the control thread opened for one shard.
@@ -34,6 +35,8 @@ class ShardListener final : public AcceptOwner {
   [[nodiscard]] uint32_t index() const { return index_; }
   [[nodiscard]] uint32_t id() const { return id_; }
   [[nodiscard]] ListenerStats& stats() { return *stats_; }
+  // Of its profile; null where it has none, or it could not be made.
+  [[nodiscard]] TlsServerContext* tls() const { return tls_; }
 
   uint32_t users = 0;  // client connections
   bool retired = false;
@@ -49,6 +52,7 @@ class ShardListener final : public AcceptOwner {
   const config::Listener* config_ = nullptr;
   std::shared_ptr<ListenerObject> object_;
   ListenerStats* stats_ = nullptr;
+  TlsServerContext* tls_ = nullptr;
 };
 
 }  // namespace ringway

@@ -39,6 +39,13 @@ constexpr Line<ListenerStats> kListenerLines[] = {
      MetricType::kCounter, &ListenerStats::rejected_heads},
     {"ringway_listener_timeouts_total", "Client-side timeouts.", MetricType::kCounter,
      &ListenerStats::timeouts},
+    {"ringway_listener_tls_handshakes_total", "TLS handshakes with clients that were completed.",
+     MetricType::kCounter, &ListenerStats::tls_handshakes},
+    {"ringway_listener_tls_resumed_total", "Of those, how many resumed an earlier session.",
+     MetricType::kCounter, &ListenerStats::tls_resumed},
+    {"ringway_listener_tls_failures_total",
+     "TLS handshakes with clients that failed or did not end in time.", MetricType::kCounter,
+     &ListenerStats::tls_failures},
     {"ringway_listener_client_aborts_total", "Requests or sessions that the client broke off.",
      MetricType::kCounter, &ListenerStats::client_aborts},
     {"ringway_listener_received_bytes_total", "Bytes from clients.", MetricType::kCounter,
@@ -323,6 +330,53 @@ void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
   write_server_states(out, snapshot);
 }
 
+// Why TLS ended connections, with clients and servers, and how long handshakes were held back.
+void write_tls(MetricsWriter& out, ShardSet& shards) {
+  out.family("ringway_tls_failures_total", "Connections that TLS ended, by cause.",
+             MetricType::kCounter);
+  for (size_t cause = 1; cause < static_cast<size_t>(TlsCause::kCount); ++cause) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < shards.count(); ++i) {
+      sum += shards.at(i).tls()->counters().failures[cause].get();
+    }
+    const MetricLabel labels[] = {{"cause", name_of(static_cast<TlsCause>(cause))}};
+    out.sample(labels, sum);
+  }
+  out.family("ringway_tls_refused_certificates_total", "Certificates of peers, by why not.",
+             MetricType::kCounter);
+  for (auto verdict = static_cast<size_t>(TlsVerdict::kExpired);
+       verdict < static_cast<size_t>(TlsVerdict::kCount); ++verdict) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < shards.count(); ++i) {
+      sum += shards.at(i).tls()->counters().refused[verdict].get();
+    }
+    const MetricLabel labels[] = {{"reason", name_of(static_cast<TlsVerdict>(verdict))}};
+    out.sample(labels, sum);
+  }
+  out.family("ringway_tls_handshake_wait_seconds",
+             "How long handshakes with clients waited for their turn.", MetricType::kHistogram);
+  LatencySnapshot waits;
+  for (uint32_t i = 0; i < shards.count(); ++i) waits.add(shards.at(i).tls()->handshake_wait());
+  out.histogram({}, waits);
+}
+
+void write_certificates(MetricsWriter& out, const CertStore& store) {
+  out.family("ringway_certificate_not_after_seconds",
+             "When a certificate ends, in seconds since 1970.", MetricType::kGauge);
+  for (const CertExpiry& expiry : store.expiries()) {
+    const MetricLabel labels[] = {
+        {"source", expiry.source}, {"file", expiry.file}, {"name", expiry.name}};
+    out.sample(labels, static_cast<uint64_t>(std::max<int64_t>(expiry.not_after_s, 0)));
+  }
+  out.family("ringway_certificate_reloads_total", "Certificates replaced or added while serving.",
+             MetricType::kCounter);
+  out.sample({}, store.reloads());
+  out.family("ringway_certificate_reload_failures_total",
+             "Changed certificate files that were no good, so that the old ones stayed.",
+             MetricType::kCounter);
+  out.sample({}, store.reload_failures());
+}
+
 void write_shards(MetricsWriter& out, ShardSet& shards) {
   out.family("ringway_shard_connections", "Client connections of each shard.", MetricType::kGauge);
   for (uint32_t i = 0; i < shards.count(); ++i) {
@@ -355,6 +409,8 @@ std::string metrics_text(const MetricsInputs& inputs) {
   write_servers(out, inputs.snapshot);
   write_pools(out, inputs.snapshot);
   write_shards(out, inputs.shards);
+  write_tls(out, inputs.shards);
+  if (inputs.certificates != nullptr) write_certificates(out, *inputs.certificates);
   out.family("ringway_uptime_seconds", "Since the start.", MetricType::kGauge);
   out.sample({}, static_cast<double>(inputs.uptime_us) / 1e6);
   out.family("ringway_config_number", "Counts up with every reload that succeeded.",

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "lb/shard.h"
 #include "lb/snapshot.h"
+#include "lb/tls/cert_store.h"
 
 namespace ringway {
 
@@ -20,6 +21,7 @@ struct MetricsInputs {
   uint64_t reloads_ok = 0;
   uint64_t reloads_failed = 0;
   bool draining = false;
+  const CertStore* certificates = nullptr;  // null: TLS has ended
 };
 
 [[nodiscard]] std::string metrics_text(const MetricsInputs& inputs);

@@ -94,6 +94,7 @@ void Shard::run(EngineOptions engine, WorkerOptions options, int cpu) {
   engine_counters_ = &io_->counters();
   io_->set_wake_owner(*this);
   worker_ = std::make_unique<Worker>(*io_, options);
+  tls_ = &worker_->tls();
   started_.store(1, std::memory_order_release);
   started_.notify_one();
   t_own_io = io_;
@@ -151,6 +152,12 @@ void Shard::take(const Message& message) {
       worker_->refresh_health();
       controlled_.fetch_add(1, std::memory_order_release);
       return set_.wake_control();
+    case Mail::kTls: {
+      const std::unique_ptr<std::shared_ptr<const TlsMaterials>> materials(
+          reinterpret_cast<std::shared_ptr<const TlsMaterials>*>(
+              static_cast<uintptr_t>(message.a)));
+      return worker_->refresh_tls(**materials);
+    }
     case Mail::kReport: {
       auto* order = pointer_in<PoolOrder>(message.a);
       worker_->report(*order);

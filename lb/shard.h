@@ -29,7 +29,8 @@ enum class Mail : uint32_t {
   kStop = 5,
   kServer = 6,    // small: ShardMail::Kind; a: its object
   kControls = 7,  // an administrator changed a server; acknowledged by controlled()
-  kReport = 8     // a: PoolOrder*, control's; to be filled
+  kReport = 8,    // a: PoolOrder*, control's; to be filled
+  kTls = 9        // a: std::shared_ptr<const TlsMaterials>*, the shard's to free
 };
 
 // One configuration for one shard.
@@ -69,6 +70,8 @@ class Shard final : public WakeOwner {
   [[nodiscard]] const char* engine_name() const { return engine_name_; }
   [[nodiscard]] const std::string& engine_reason() const { return engine_reason_; }
   [[nodiscard]] const EngineCounters* engine_counters() const { return engine_counters_; }
+  // Control, while the shard runs: its TLS counters.
+  [[nodiscard]] const TlsShard* tls() const { return tls_; }
 
   void on_wake() override;
 
@@ -87,6 +90,7 @@ class Shard final : public WakeOwner {
   const char* engine_name_ = "";
   std::string engine_reason_;
   const EngineCounters* engine_counters_ = nullptr;
+  const TlsShard* tls_ = nullptr;
   std::atomic<int> started_{0};  // 1: runs, -1: failed
   std::atomic<uint64_t> applied_{0};
   std::atomic<uint64_t> controlled_{0};

@@ -9,15 +9,17 @@ struct KnownServer {
   const config::Server* config = nullptr;  // as `previous` had it
 };
 
-KnownServer find_server(const Snapshot* previous, const std::string& upstream,
+KnownServer find_server(const Snapshot* previous, const config::Upstream& upstream,
                         const config::Server& server) {
   if (previous == nullptr) return {};
   const auto& upstreams = previous->config->upstreams;
   for (size_t i = 0; i < upstreams.size(); ++i) {
-    if (upstreams[i].name != upstream) continue;
+    if (upstreams[i].name != upstream.name) continue;
     for (size_t j = 0; j < upstreams[i].servers.size(); ++j) {
       const config::Server& old = upstreams[i].servers[j];
       if (old.name != server.name || !(old.address == server.address)) continue;
+      // Connections of another kind of TLS must not be used any more.
+      if (!(upstreams[i].tls == upstream.tls)) continue;
       return {previous->servers[i][j], &old};
     }
   }
@@ -101,7 +103,7 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
     auto& servers = snapshot->servers.emplace_back();
     for (const config::Server& server : upstream.servers) {
       servers.push_back(
-          server_object(upstream, server, find_server(previous, upstream.name, server), shards));
+          server_object(upstream, server, find_server(previous, upstream, server), shards));
     }
   }
   return snapshot;

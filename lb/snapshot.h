@@ -40,6 +40,9 @@ struct ListenerStats {
   Counter client_aborts;
   Counter bytes_received;
   Counter bytes_sent;
+  Counter tls_handshakes;     // completed
+  Counter tls_resumed;        // of those
+  Counter tls_failures;       // handshakes that failed, or did not end in time
   LatencyHistogram duration;  // of requests or L4 sessions
 };
 
@@ -108,6 +111,8 @@ struct UpstreamObject {
   PerShard<UpstreamStats> shard;
 };
 
+struct TlsMaterials;
+
 struct Snapshot {
   // Builds one from `config`, taking over the named objects of `previous` (or null) that are
   // unchanged: listeners and upstreams by name, servers by upstream, name and address. An
@@ -122,6 +127,8 @@ struct Snapshot {
 
   std::unique_ptr<const config::Config> config;
   Router router;
+  // As the configuration was applied; newer certificates and keys follow by mail.
+  std::shared_ptr<const TlsMaterials> tls;
   uint64_t number = 1;                                              // counts up with every reload
   std::vector<std::shared_ptr<ListenerObject>> listeners;           // as config->listeners
   std::vector<std::shared_ptr<UpstreamObject>> upstreams;           // as config->upstreams

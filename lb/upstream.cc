@@ -14,7 +14,8 @@ ShardUpstream::~ShardUpstream() {
   if (restless_) --context_.restless;
 }
 
-SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject& object) const {
+SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject& object,
+                                uint32_t index) const {
   const config::Pool& pool = config_->pool;
   const uint32_t share = pool.warm / context_.shards;
   const uint32_t warm = share + (context_.shard < pool.warm % context_.shards ? 1 : 0);
@@ -28,7 +29,9 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
                    .idle_floor = std::max(pool.min_idle_per_shard, warm)},
           // One that is to become empty opens none.
           .warm = http && object.controls.settings(server).ready() ? warm : 0,
-          .borrow = http && pool.share == config::Share::kBorrow};
+          .borrow = http && pool.share == config::Share::kBorrow,
+          .tls = context_.tls.upstream(index),
+          .sni = config_->tls.sni};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {
@@ -38,6 +41,7 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
                             config_->balance.algorithm == config.balance.algorithm &&
                             config_->balance.choices == config.balance.choices;
   config_ = &config;
+  index_ = index;
   object_ = snapshot.upstreams[index];
   if (waiting_ == nullptr) {
     waiting_ =
@@ -49,7 +53,7 @@ void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) 
   servers_.clear();
   for (size_t i = 0; i < config.servers.size(); ++i) {
     const std::shared_ptr<ServerObject>& object = snapshot.servers[index][i];
-    const SlotSpec spec = spec_of(config.servers[i], *object);
+    const SlotSpec spec = spec_of(config.servers[i], *object, index);
     // The snapshot shares a server's object exactly when name and address are unchanged.
     const auto known = std::find_if(old.begin(), old.end(), [&](const auto& server) {
       return server != nullptr && server->object == object;
@@ -109,7 +113,7 @@ void ShardUpstream::refresh_health() {
     const bool up = object.health->up() && settings.ready();
     const Candidate& before = candidates_[server->index];
     changed = changed || up != before.up || settings.weight != before.weight;
-    server->slot.update(spec_of(config, object));
+    server->slot.update(spec_of(config, object, index_));
     serve_or_not(*server, settings);
     if (!up) server->slot.close_idle(CloseReason::kDown);
   }

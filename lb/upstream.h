@@ -20,6 +20,8 @@
 
 namespace ringway {
 
+class ShardTls;
+
 // What an upstream needs of its shard.
 struct UpstreamContext {
   PoolContext& pool;
@@ -27,6 +29,7 @@ struct UpstreamContext {
   uint32_t shards = 1;
   BudgetPeers& peers;
   BorrowPost* post = nullptr;  // null if there is one shard only
+  const ShardTls& tls;
   uint32_t restless = 0;       // upstreams of the shard that want serve_queue() after the turn
 };
 
@@ -130,7 +133,8 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   uint32_t users = 0;
 
  private:
-  [[nodiscard]] SlotSpec spec_of(const config::Server& server, const ServerObject& object) const;
+  [[nodiscard]] SlotSpec spec_of(const config::Server& server, const ServerObject& object,
+                                 uint32_t index) const;
   void rebuild();
   static void serve_or_not(ShardServer& server, const ServerSettings& settings);
   void set_restless();
@@ -153,6 +157,7 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   std::vector<std::string> names_;
   std::vector<uint32_t> passed_over_;  // scratch of pick(): tried, and full
   uint32_t epoch_ = 0;
+  uint32_t index_ = 0;  // in the snapshot
   bool retired_ = false;
 };
 

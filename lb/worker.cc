@@ -41,7 +41,8 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       options_(options),
       timers_(std::max<int64_t>(io.now_us() / 1000, 1)),
       chunks_(options.chunks_max),
-      stream_env_{io_, chunks_},
+      tls_(io.now_us()),
+      stream_env_{io_, chunks_, &tls_.shard()},
       server_conns_(options.clients_max * 2),
       key_groups_(kKeyGroupsMax),
       session_entries_(options.clients_max * 2),
@@ -52,7 +53,7 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       sessions_(options.clients_max),
       pool_{stream_env_, timers_, server_conns_, pool_memory_},
       upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this,
-                        options.peers == nullptr ? nullptr : this} {
+                        options.peers == nullptr ? nullptr : this, tls_} {
   RW_CHECK(options_.shard < options_.loads.size());
 }
 
@@ -88,10 +89,25 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
     free_parsers_.clear();
     parser_fields_ = fields;
   }
+  apply_tls();
   apply_upstreams();
   apply_listeners(fds);
   unsettled_ = true;
   sweep();
+}
+
+void Worker::apply_tls() {
+  static const TlsMaterials kNone;
+  const Snapshot& snapshot = *current_->snapshot;
+  const TlsMaterials& materials = snapshot.tls != nullptr ? *snapshot.tls : kNone;
+  for (const std::string& error : tls_.apply(*snapshot.config, materials)) {
+    const std::string_view pieces[] = {error};
+    log_event(pieces);
+  }
+}
+
+void Worker::refresh_tls(const TlsMaterials& materials) {
+  tls_.update(materials);
 }
 
 void Worker::apply_upstreams() {
@@ -135,6 +151,8 @@ void Worker::apply_listeners(std::span<const ListenFd> fds) {
     }
     ShardListener& listener = *listeners_.back();
     listener.apply(current_->snapshot, wanted.listener, options_.shard);
+    const auto& profile = listener.config().tls;
+    listener.tls_ = profile.has_value() ? tls_.profile(*profile) : nullptr;
     if (wanted.fd < 0) continue;
     if (draining_) {
       io_.discard(wanted.fd);
@@ -303,11 +321,14 @@ bool Worker::finished() {
 
 int64_t Worker::after_turn() {
   timers_.expire(now_ms());
+  tls_.shard().run(io_.now_us());
   if (!undelivered_.empty()) deliver_mail();
   if (upstream_context_.restless > 0) serve_queues();
   reclaim();
   if (!undelivered_.empty()) return 1;  // A full mailbox is soon emptied.
-  return timers_.next_in_ms(now_ms());
+  const int64_t timer = timers_.next_in_ms(now_ms());
+  const int64_t tls = tls_.shard().next_in_ms(io_.now_us());
+  return timer < 0 || (tls >= 0 && tls < timer) ? tls : timer;
 }
 
 void Worker::check_pools() const {
@@ -386,7 +407,8 @@ int Worker::drop(const ShardMail& mail) {
 }
 
 ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::PoolKey> parts,
-                               std::string_view host, const PeerAddress& client) {
+                               std::string_view host, std::string_view sni,
+                               const PeerAddress& client) {
   pool_name_.clear();
   for (const config::PoolKey part : parts) {
     switch (part) {
@@ -398,7 +420,8 @@ ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::P
     }
     pool_name_ += '\n';  // In neither of them.
   }
-  return key_buffer_.extend(pool.fixed_group().bytes(), pool_name_, pool_memory_.secret);
+  return key_buffer_.extend(pool.fixed_group().bytes(), {.sni = sni, .pool_name = pool_name_},
+                            pool_memory_.secret);
 }
 
 void Worker::reclaim() {
@@ -416,7 +439,7 @@ void Worker::sweep() {
   std::erase_if(leaving_listeners_, [](const auto& listener) { return listener->users == 0; });
   std::erase_if(snapshots_,
                 [&](const auto& use) { return use->users == 0 && use.get() != current_; });
-  bool settled = leaving_upstreams_.empty() && leaving_listeners_.empty() && snapshots_.size() <= 1;
+  bool settled = tls_.sweep() && leaving_upstreams_.empty() && leaving_listeners_.empty() && snapshots_.size() <= 1;
   for (const auto& upstream : upstreams_) {
     upstream->sweep();
     settled = settled && upstream->settled();

@@ -27,6 +27,7 @@
 #include "lb/listener.h"
 #include "lb/pool_report.h"
 #include "lb/snapshot.h"
+#include "lb/tls/shard_tls.h"
 #include "lb/upstream.h"
 
 namespace ringway {
@@ -92,6 +93,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
   void answer(std::unique_ptr<Borrow> borrow) override;
   // Reads the health verdicts and the administrator's settings of servers again.
   void refresh_health();
+  // New certificates or ticket keys for the configuration that was applied last.
+  void refresh_tls(const TlsMaterials& materials);
   // Where the server connections of this shard are.
   void report(PoolOrder& order) const;
   // Stops accepting, closes idle clients, and answers the rest with "Connection: close".
@@ -105,6 +108,9 @@ class Worker final : public BudgetPeers, public BorrowPost {
 
   // Walks every pool and checks its invariants. For the simulator.
   void check_pools() const;
+
+  // Any thread, while the Worker lives.
+  [[nodiscard]] const TlsShard& tls() const { return tls_.shard(); }
 
   // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
   int64_t after_turn();
@@ -130,11 +136,12 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   Slab<SessionEntry>& session_entries() { return session_entries_; }
-  // The key of connections of `pool` that are kept apart by `parts` of a request. Valid until the
-  // next call.
+  // The key of connections of `pool` that are kept apart by `parts` of a request, and by the name
+  // that is asked for in TLS if it is the request's. Valid until the next call.
   [[nodiscard]] ConnKey connection_key(const ServerPool& pool,
                                        std::span<const config::PoolKey> parts,
-                                       std::string_view host, const PeerAddress& client);
+                                       std::string_view host, std::string_view sni,
+                                       const PeerAddress& client);
   // Frees it at the end of the turn, since its own functions may still be on the stack.
   void bury(Exchange& exchange);
   // A buffer of at least `bytes` for an answer of our own, beside render_buffer().
@@ -153,6 +160,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   void accept(ShardListener& listener, int fd, const PeerAddress& peer);
   void serve(ShardListener& listener, int fd, const PeerAddress& peer);
   void apply_listeners(std::span<const ListenFd> fds);
+  void apply_tls();
   void apply_upstreams();
   void retire(std::unique_ptr<ShardListener> listener);
   void uncount_client(ShardListener& listener);
@@ -174,6 +182,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   WorkerOptions options_;
   Timers timers_;
   ChunkPool chunks_;
+  ShardTls tls_;
   StreamEnv stream_env_;
   Slab<ServerConn> server_conns_;
   Slab<KeyGroup> key_groups_;

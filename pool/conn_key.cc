@@ -124,12 +124,15 @@ ConnKey ConnKeyBuffer::build(const ConnKeyParts& parts, HashKey secret) {
   return finish(parts.single_use, secret);
 }
 
-ConnKey ConnKeyBuffer::extend(std::string_view fixed, std::string_view pool_name, HashKey secret) {
+ConnKey ConnKeyBuffer::extend(std::string_view fixed, const Added& added, HashKey secret) {
   length_ = 0;
   overflow_ = false;
   put(fixed);
-  if (!pool_name.empty()) put_field(kPoolName, pool_name);
-  return finish(false, secret);
+  if (!added.sni.empty()) put_name(kSni, added.sni);
+  if (!added.pool_name.empty()) put_field(kPoolName, added.pool_name);
+  ConnKey key = finish(false, secret);
+  key.sni = added.sni;
+  return key;
 }
 
 ConnKey ConnKeyBuffer::finish(bool single_use, HashKey secret) const {

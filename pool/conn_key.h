@@ -46,6 +46,8 @@ struct ConnKey {
   uint64_t hash = 0;
   // Never shared between clients, and never parked for others.
   bool single_use = false;
+  // The part of it that is sent in a TLS handshake (SNI); empty: the server's own.
+  std::string_view sni{};
 };
 
 // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes_ is written before it is read
@@ -56,9 +58,14 @@ class ConnKeyBuffer {
   // Renders `parts`. The result is valid until the next build() or extend().
   [[nodiscard]] ConnKey build(const ConnKeyParts& parts, HashKey secret);
 
-  // The same key as build() with `pool_name` added to the parts that made `fixed`, which must have
-  // had none. For a server whose own part never changes: a request adds to it, and copies the rest.
-  [[nodiscard]] ConnKey extend(std::string_view fixed, std::string_view pool_name, HashKey secret);
+  // What a request adds to a server's own part of the key.
+  struct Added {
+    std::string_view sni{};
+    std::string_view pool_name{};
+  };
+  // The same key as build() with `added` added to the parts that made `fixed`, which must have had
+  // none of these and, for `sni`, have had TLS. The server's own part never changes: it is copied.
+  [[nodiscard]] ConnKey extend(std::string_view fixed, const Added& added, HashKey secret);
 
  private:
   [[nodiscard]] ConnKey finish(bool single_use, HashKey secret) const;

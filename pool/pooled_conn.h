@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/tls_facts.h"
 #include "pool/conn_key.h"
 #include "pool/places.h"
 
@@ -111,6 +112,9 @@ class alignas(64) KeyGroup : public pool_hooks::Tree<pool_hooks::IdleTag>,
   [[nodiscard]] uint32_t connections() const { return connections_; }
   [[nodiscard]] uint32_t idle() const { return idle_; }
   [[nodiscard]] uint32_t available() const { return available_count_; }
+  // A TLS session to be resumed by the next connection with this key; empty: none. As old as the
+  // newest connection that brought one, and gone with the last connection.
+  [[nodiscard]] const TlsTicket& ticket() const { return ticket_; }
 
  private:
   friend class ServerPool;
@@ -126,6 +130,7 @@ class alignas(64) KeyGroup : public pool_hooks::Tree<pool_hooks::IdleTag>,
   uint32_t idle_ = 0;
   uint32_t available_count_ = 0;
   bool pinned_ = false;  // the pool's static group: never freed
+  TlsTicket ticket_;
 };
 
 }  // namespace ringway

@@ -3,7 +3,10 @@
 
 #include <errno.h>
 
+#include <utility>
+
 #include "core/base/check.h"
+#include "core/tls_session.h"
 #include "pool/server_slot.h"
 
 namespace ringway {
@@ -82,7 +85,15 @@ void ServerConn::connect_failed(int error) {
 
 void ServerConn::on_connected(Socket& /*socket*/, int error) {
   RW_CHECK(place() == Place::kConnecting);
-  if (error != 0) return connect_failed(error);
+  if (error == 0 && slot_.spec().tls != nullptr && stream_.tls() == nullptr) error = ENOBUFS;
+  if (error != 0) {
+    const TlsSession* tls = stream_.tls();
+    if (tls != nullptr && tls->failure().cause != TlsCause::kNone) {
+      slot_.tls_failure_ = tls->failure().text();
+      slot_.stats_.tls_failures.add();
+    }
+    return connect_failed(error);
+  }
   context_.timers.cancel(timer_);
   stream_.set_receiving(true);
   if (user_ == nullptr) return slot_.opened_ahead(*this);
@@ -117,6 +128,11 @@ void ServerConn::on_closed(Socket& /*socket*/) {
 
 void ServerConn::on_detached(Socket& /*socket*/, int fd, bool clean) {
   slot_.detached(*this, fd, clean);  // Frees *this: last access.
+}
+
+// The next connection with this key resumes where this one began.
+void ServerConn::on_tls_ticket(Socket& /*socket*/, TlsTicket ticket) {
+  slot_.pool_.keep_ticket(*this, std::move(ticket));
 }
 
 void ServerConn::on_timer(Timer& /*timer*/) {

@@ -77,6 +77,7 @@ class ServerConn final : public PooledConn, public SocketOwner, public TimerOwne
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
   void on_detached(Socket& socket, int fd, bool clean) override;
+  void on_tls_ticket(Socket& socket, TlsTicket ticket) override;
   void on_timer(Timer& timer) override;
 
  private:

@@ -167,6 +167,16 @@ class ServerPool {
   [[nodiscard]] uint32_t total() const { return total_; }
   [[nodiscard]] size_t groups() const { return group_count_; }
   [[nodiscard]] const KeyGroup& fixed_group() const { return *fixed_; }
+  // A session for a new connection with this key; empty: none. Each is given once, so that servers
+  // cannot link connections by it (RFC 8446 C.4).
+  [[nodiscard]] TlsTicket take_ticket(const ConnKey* key) {
+    KeyGroup* group = find_group(key);
+    return group == nullptr ? TlsTicket() : std::move(group->ticket_);
+  }
+  // `conn`'s server gave a session for further connections with its key.
+  void keep_ticket(PooledConn& conn, TlsTicket ticket) {
+    if (conn.group_ != nullptr) conn.group_->ticket_ = std::move(ticket);
+  }
   [[nodiscard]] const PoolLimits& limits() const { return limits_; }
   [[nodiscard]] PoolStats& stats() { return stats_; }
   [[nodiscard]] uint32_t need() const { return need_; }

@@ -6,13 +6,18 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/tls_client.h"
 
 namespace ringway {
 namespace {
 
-// The key of connections that no request changes.
-ConnKey fixed_key(ConnKeyBuffer& buffer, const ServerAddress& address, HashKey secret) {
-  return buffer.build({.destination = address.get(), .destination_length = address.length}, secret);
+// The key of connections that no request changes. How TLS is spoken never changes for a slot.
+ConnKey fixed_key(ConnKeyBuffer& buffer, const SlotSpec& spec, HashKey secret) {
+  return buffer.build({.destination = spec.address.get(),
+                       .destination_length = spec.address.length,
+                       .tls_profile = spec.tls != nullptr ? 1U : 0U,
+                       .sni = spec.sni},
+                      secret);
 }
 
 }  // namespace
@@ -25,7 +30,7 @@ ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& 
       shares_(shares),
       events_(events),
       pool_(context.memory, stats.pool,
-            fixed_key(context.memory.key_buffer, spec.address, context.memory.secret), shares.idle),
+            fixed_key(context.memory.key_buffer, spec, context.memory.secret), shares.idle),
       peers_(peers),
       next_lender_(peers.shard),
       purge_timer_(*this),
@@ -92,7 +97,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   ServerConn* conn = context_.conns.take(context_, *this);
   const bool borrow = conn != nullptr && user != nullptr && may_borrow(key, miss, rules);
   int error = conn == nullptr ? ENOBUFS : 0;
-  if (error == 0 && !borrow) error = conn->stream_.connect(spec_.address);
+  if (error == 0 && !borrow) error = connect(*conn, key);
   if (!borrow) stats_.connects.add();
   if (error != 0) {
     if (conn != nullptr) context_.conns.give_back(conn);
@@ -109,6 +114,18 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
     context_.timers.set(conn->timer_, context_.now_ms() + spec_.connect_timeout_ms);
   }
   return {.conn = conn};
+}
+
+// Starts a connection, with TLS where that is spoken. The result is Stream::connect()'s.
+int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
+  if (spec_.tls == nullptr) return conn.stream_.connect(spec_.address);
+  const std::string_view name = key != nullptr && !key->sni.empty() ? key->sni : spec_.sni;
+  const int error = conn.stream_.connect(spec_.address);
+  if (error != 0) return error;
+  const TlsTicket ticket = pool_.take_ticket(key);
+  // Without room for it the connection fails once it is up: it is never used without TLS.
+  (void)conn.stream_.start_tls_client(*spec_.tls, {.server_name = name, .ticket = &ticket});
+  return 0;
 }
 
 void ServerSlot::opened_ahead(ServerConn& conn) {

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/counters.h"
@@ -17,6 +19,8 @@
 
 namespace ringway {
 
+class TlsClientContext;
+
 // What the pool must know of a server. Times in milliseconds.
 struct SlotSpec {
   ServerAddress address;
@@ -24,6 +28,9 @@ struct SlotSpec {
   PoolLimits pool;
   uint32_t warm = 0;  // connections to hold ready, this shard's share
   bool borrow = false;
+  // TLS to the server: what is spoken, and which name is asked for unless a key says another.
+  std::shared_ptr<TlsClientContext> tls{};  // null: none
+  std::string sni{};
 };
 
 // This shard's parts of the limits of the whole process.
@@ -55,6 +62,7 @@ struct ServerStats {
   Counter requests;         // handed a connection for
   Counter connects;         // attempts to open one
   Counter connect_errors;   // refused, timed out, ...
+  Counter tls_failures;     // of those, by TLS: a certificate that is no good, ...
   Counter stale;            // reused ones that were dead when they were used
   Counter full;             // requests that found every connection of the limit in use
   Counter borrows;          // questions to other shards,
@@ -127,6 +135,8 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] const ServerPool& pool() const { return pool_; }
   [[nodiscard]] const SlotSpec& spec() const { return spec_; }
   [[nodiscard]] ServerStats& stats() { return stats_; }
+  // Why the last TLS handshake failed: static text, empty if none has.
+  [[nodiscard]] std::string_view tls_failure() const { return tls_failure_; }
 
   void on_timer(Timer& timer) override;
 
@@ -153,6 +163,7 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const;
   void start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only);
   void start_connect(ServerConn& conn);
+  [[nodiscard]] int connect(ServerConn& conn, const ConnKey* key);
   void start_connect_later(ServerConn& conn);
   bool forget_borrow(const ServerConn& conn);
   void take_in(Borrow& borrow);
@@ -181,6 +192,7 @@ class ServerSlot final : public TimerOwner {
   RecentRate finished_;  // requests
   Timer purge_timer_;
   Timer hint_timer_;
+  std::string_view tls_failure_;
   bool hinted_ = false;  // the others know that there is something to lend
   bool retired_ = false;
 };

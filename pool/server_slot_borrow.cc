@@ -12,6 +12,7 @@ namespace ringway {
 
 bool ServerSlot::may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const {
   if (peers_.post == nullptr || !spec_.borrow || retired_) return false;
+  if (spec_.tls != nullptr) return false;  // The state of TLS stays with its shard.
   if (miss != Miss::kNoneIdle && miss != Miss::kOtherKeys) return false;
   if (key != nullptr && key->single_use) return false;
   // Where it comes from changes nothing about who may use it.
@@ -54,7 +55,7 @@ void ServerSlot::start_connect(ServerConn& conn) {
   conn.borrowing_ = false;
   context_.timers.cancel(conn.timer_);
   stats_.connects.add();
-  const int error = conn.stream_.connect(spec_.address);
+  const int error = connect(conn, nullptr);  // Without TLS, so no key matters.
   if (error != 0) return conn.connect_failed(error);
   if (spec_.connect_timeout_ms != 0) {
     context_.timers.set(conn.timer_, context_.now_ms() + spec_.connect_timeout_ms);
@@ -146,6 +147,7 @@ void ServerSlot::take_in(Borrow& borrow) {
 
 void ServerSlot::arm_hint() {
   if (peers_.post == nullptr || !spec_.borrow || retired_ || hint_timer_.is_set()) return;
+  if (spec_.tls != nullptr) return;
   const PooledConn* oldest = pool_.oldest_idle();
   if (oldest == nullptr) return;
   context_.timers.set(hint_timer_, oldest->idle_since_ms() + kLendAfterMs);

@@ -1,0 +1,157 @@
+// lb/tls/shard_tls.cc
+#include "lb/tls/shard_tls.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace ringway {
+namespace {
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string all;
+  for (const std::string& word : words) {
+    if (!all.empty()) all += ':';
+    all += word;
+  }
+  return all;
+}
+
+uint16_t number_of(config::TlsVersion version) {
+  return version == config::TlsVersion::k12 ? kTls12 : kTls13;
+}
+
+TlsClientAuth auth_of(config::ClientAuthMode mode) {
+  switch (mode) {
+    case config::ClientAuthMode::kOff: return TlsClientAuth::kOff;
+    case config::ClientAuthMode::kOptional: return TlsClientAuth::kOptional;
+    case config::ClientAuthMode::kRequired: return TlsClientAuth::kRequired;
+  }
+  return TlsClientAuth::kRequired;
+}
+
+template <typename Pointer>
+void retire(std::vector<Pointer>& from, std::vector<Pointer>& to) {
+  for (Pointer& context : from) {
+    if (context != nullptr) to.push_back(std::move(context));
+  }
+  from.clear();
+}
+
+}  // namespace
+
+ShardTls::ShardTls(int64_t now_us) : shard_({}, now_us) {}
+
+ShardTls::~ShardTls() = default;
+
+std::shared_ptr<const TlsTrust> ShardTls::trust_of(const std::shared_ptr<const TlsTrustText>& text,
+                                                   std::string& error) {
+  // Reading the system's authorities takes milliseconds, so equal ones are made once.
+  for (const Trust& trust : trusts_) {
+    if (trust.text == text || *trust.text == *text) return trust.made;
+  }
+  TlsTrustResult made = TlsTrust::make(text->ca, text->crl);
+  if (made.trust == nullptr) {
+    error = made.error;
+    return nullptr;
+  }
+  trusts_.push_back({text, std::move(made.trust)});
+  return trusts_.back().made;
+}
+
+std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile& profile,
+                                                        const TlsProfileMaterial& material,
+                                                        bool http_only, std::string& error) {
+  TlsServerOptions options;
+  options.policy = {.version_min = number_of(profile.min_version),
+                    .version_max = number_of(profile.max_version),
+                    .ciphers = joined(profile.ciphers),
+                    .groups = joined(profile.groups)};
+  if (http_only) options.alpn = {"http/1.1"};
+  options.strict_sni = profile.strict_sni;
+  options.client_auth = auth_of(profile.client_auth.mode);
+  options.session_context = profile.name;
+  if (material.keys == nullptr) options.tickets = 0;
+  // HTTP says itself where a message ends, and many clients end without a close_notify. In a relayed
+  // stream that would pass for its end.
+  options.fin_ends = http_only;
+  if (material.client_trust != nullptr) {
+    options.client_trust = trust_of(material.client_trust, error);
+    if (options.client_trust == nullptr) return nullptr;
+  }
+  TlsServerResult made = TlsServerContext::make(shard_, options, material.names, material.keys);
+  error = made.error;
+  return std::move(made.context);
+}
+
+std::shared_ptr<TlsClientContext> ShardTls::make_client(const config::Upstream& upstream,
+                                                        const TlsUpstreamMaterial& material,
+                                                        std::string& error) {
+  const config::UpstreamTls& tls = upstream.tls;
+  TlsClientOptions options;
+  options.policy.version_min = number_of(tls.min_version);
+  options.verify = tls.verify;
+  const bool http = upstream.protocol == config::Protocol::kHttp;
+  if (http) options.alpn = {"http/1.1"};
+  options.certificate = material.certificate;
+  options.fin_ends = http;
+  if (tls.verify) {
+    options.trust = trust_of(material.trust, error);
+    if (options.trust == nullptr) return nullptr;
+  }
+  TlsClientResult made = TlsClientContext::make(shard_, options);
+  error = made.error;
+  return std::move(made.context);
+}
+
+std::vector<std::string> ShardTls::apply(const config::Config& config,
+                                         const TlsMaterials& materials) {
+  std::vector<std::string> errors;
+  retire(servers_, old_servers_);
+  retire(clients_, old_clients_);
+  for (size_t i = 0; i < config.tls_profiles.size(); ++i) {
+    std::string error;
+    const bool http_only = std::none_of(
+        config.listeners.begin(), config.listeners.end(), [&](const config::Listener& listener) {
+          return listener.tls == i && listener.protocol == config::Protocol::kTcp;
+        });
+    servers_.push_back(
+        make_server(config.tls_profiles[i], materials.profiles[i], http_only, error));
+    if (servers_.back() == nullptr) {
+      errors.push_back("tls profile \"" + config.tls_profiles[i].name + "\": " + error);
+    }
+  }
+  for (size_t i = 0; i < config.upstreams.size(); ++i) {
+    const config::Upstream& upstream = config.upstreams[i];
+    std::string error;
+    clients_.push_back(upstream.tls.enabled
+                           ? make_client(upstream, materials.upstreams[i], error)
+                           : nullptr);
+    if (upstream.tls.enabled && clients_.back() == nullptr) {
+      errors.push_back("upstream \"" + upstream.name + "\": " + error);
+    }
+  }
+  std::erase_if(trusts_, [](const Trust& trust) { return trust.made.use_count() == 1; });
+  return errors;
+}
+
+void ShardTls::update(const TlsMaterials& materials) {
+  for (size_t i = 0; i < servers_.size() && i < materials.profiles.size(); ++i) {
+    if (servers_[i] == nullptr) continue;
+    servers_[i]->set_names(materials.profiles[i].names);
+    if (materials.profiles[i].keys != nullptr) {
+      servers_[i]->set_ticket_keys(materials.profiles[i].keys);
+    }
+  }
+}
+
+bool ShardTls::sweep() {
+  std::erase_if(old_servers_, [](const auto& context) { return context->handshakes() == 0; });
+  // Pools of retired servers may still hold one.
+  std::erase_if(old_clients_, [](const auto& context) {
+    return context.use_count() == 1 && context->handshakes() == 0;
+  });
+  return old_servers_.empty() && old_clients_.empty();
+}
+
+}  // namespace ringway

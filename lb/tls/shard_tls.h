@@ -1,0 +1,69 @@
+// lb/tls/shard_tls.h - the TLS of one shard: a context per profile and per upstream.
+//
+// Affinity:  one shard. Ownership: part of the Worker; outlives all its streams.
+// Bounds:    contexts of older configurations stay until their last handshake has ended.
+// Why:       BoringSSL's contexts, keys and stores lock and count references, so each shard has its
+//            own, made from shared bytes (lb/tls/tls_materials.h).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tls_client.h"
+#include "core/tls_server.h"
+#include "core/tls_shard.h"
+#include "core/tls_verify.h"
+#include "lb/tls/tls_materials.h"
+
+namespace ringway {
+
+class ShardTls {
+ public:
+  explicit ShardTls(int64_t now_us);
+  ~ShardTls();
+  ShardTls(const ShardTls&) = delete;
+  ShardTls& operator=(const ShardTls&) = delete;
+
+  // Takes over a configuration. Handshakes that have begun end as they began. Returns what could
+  // not be made, one line each; its handshakes are refused. The loader has checked everything that
+  // can be wrong, so normally nothing.
+  std::vector<std::string> apply(const config::Config& config, const TlsMaterials& materials);
+  // New certificates or ticket keys for the same configuration.
+  void update(const TlsMaterials& materials);
+  // Frees contexts that are no longer used. True if none is left.
+  bool sweep();
+
+  // Of the present configuration, by index; null if it could not be made.
+  [[nodiscard]] TlsServerContext* profile(uint32_t index) { return servers_[index].get(); }
+  // Null as well: the upstream speaks no TLS.
+  [[nodiscard]] const std::shared_ptr<TlsClientContext>& upstream(uint32_t index) const {
+    return clients_[index];
+  }
+  [[nodiscard]] TlsShard& shard() { return shard_; }
+  [[nodiscard]] const TlsShard& shard() const { return shard_; }
+
+ private:
+  struct Trust {
+    std::shared_ptr<const TlsTrustText> text;
+    std::shared_ptr<const TlsTrust> made;
+  };
+
+  [[nodiscard]] std::unique_ptr<TlsServerContext> make_server(const config::TlsProfile& profile,
+                                                              const TlsProfileMaterial& material,
+                                                              bool http_only, std::string& error);
+  [[nodiscard]] std::shared_ptr<TlsClientContext> make_client(const config::Upstream& upstream,
+                                                              const TlsUpstreamMaterial& material,
+                                                              std::string& error);
+  [[nodiscard]] std::shared_ptr<const TlsTrust> trust_of(
+      const std::shared_ptr<const TlsTrustText>& text, std::string& error);
+
+  TlsShard shard_;
+  std::vector<Trust> trusts_;
+  std::vector<std::unique_ptr<TlsServerContext>> servers_;  // as Config::tls_profiles
+  std::vector<std::shared_ptr<TlsClientContext>> clients_;  // as Config::upstreams
+  std::vector<std::unique_ptr<TlsServerContext>> old_servers_;
+  std::vector<std::shared_ptr<TlsClientContext>> old_clients_;
+};
+
+}  // namespace ringway

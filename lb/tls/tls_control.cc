@@ -1,0 +1,137 @@
+// lb/tls/tls_control.cc
+#include "lb/tls/tls_control.h"
+
+#include <time.h>
+
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/tls_shard.h"
+#include "lb/tls/cert_check.h"
+
+namespace ringway {
+namespace {
+
+int64_t wall_s() {
+  return time(nullptr);
+}
+
+std::string line_of(const config::Diagnostic& diagnostic) {
+  const config::Position& at = diagnostic.position;
+  return at.file + ":" + std::to_string(at.line) + ":" + std::to_string(at.column) + ": " +
+         diagnostic.message;
+}
+
+}  // namespace
+
+TlsControl::TlsControl(Timers& timers, CertFiles& files, TlsHost& host)
+    : timers_(timers), files_(files), host_(host), store_(files, *this), timer_(*this) {
+  TlsShard::set_wall_seconds(wall_s());
+}
+
+TlsControl::~TlsControl() {
+  timers_.cancel(timer_);
+}
+
+bool TlsControl::prepare(const config::Config& config, std::string& error) {
+  load_ = std::make_unique<CertLoad>(files_, cert_spec_of(config), &store_.sources(), wall_s());
+  while (!load_->step(UINT32_MAX)) continue;
+  error.clear();
+  const auto add = [&](const std::string& line) { error += (error.empty() ? "" : "\n") + line; };
+  for (const CertProblem& problem : load_->problems()) {
+    if (!problem.warning) add(line_of(diagnose(config, problem)));
+  }
+  for (const config::Diagnostic& diagnostic : check_other_tls_files(config, files_)) {
+    add(line_of(diagnostic));
+  }
+  if (!error.empty() || !load_->usable()) {
+    if (error.empty()) error = "a TLS profile has no certificate";
+    return false;
+  }
+  std::vector<std::shared_ptr<const TlsNames>> names;
+  for (uint32_t i = 0; i < config.tls_profiles.size(); ++i) names.push_back(load_->names_of(i));
+  prepared_ = std::make_shared<TlsMaterials>();
+  return read_tls_materials(config, files_, names, config_, materials_.get(), *prepared_, error);
+}
+
+std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& config) {
+  RW_CHECK(load_ != nullptr && prepared_ != nullptr);
+  const int64_t now = host_.tls_now_ms();
+  store_.adopt(std::move(*load_), now);
+  load_.reset();
+  config_ = &config;
+  materials_ = std::move(prepared_);
+  prepared_.reset();
+  keys_.clear();
+  for (const config::TlsProfile& profile : config.tls_profiles) {
+    Keys keys;
+    if (profile.tickets.enabled && profile.tickets.keys.empty()) {
+      keys.rotate_at_ms = now + profile.tickets.rotate;
+    } else if (profile.tickets.enabled) {
+      keys.stamp = files_.stamp(profile.tickets.keys.path);
+    }
+    keys_.push_back(keys);
+  }
+  timers_.cancel(timer_);
+  timers_.set(timer_, now + kPollMs);
+  return materials_;
+}
+
+TlsMaterials& TlsControl::changed() {
+  if (next_ == nullptr) next_ = std::make_shared<TlsMaterials>(*materials_);
+  return *next_;
+}
+
+void TlsControl::on_certificates(uint32_t profile, const std::shared_ptr<const TlsNames>& names) {
+  changed().profiles[profile].names = names;
+}
+
+void TlsControl::on_certificate_line(LogLevel level, const std::string& line) {
+  host_.tls_line(level, line);
+}
+
+void TlsControl::read_keys_again(size_t profile) {
+  const config::TlsProfile& config = config_->tls_profiles[profile];
+  std::string error;
+  auto keys = read_ticket_keys(config.tickets.keys.path, files_, error);
+  if (keys == nullptr) {
+    return host_.tls_line(LogLevel::kWarning, "ticket keys stay as they are: " + error);
+  }
+  changed().profiles[profile].keys = std::move(keys);
+  host_.tls_line(LogLevel::kInfo, "ticket keys read again: " + config.tickets.keys.path);
+}
+
+void TlsControl::look_at_keys(int64_t now_ms) {
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    const config::TlsTickets& tickets = config_->tls_profiles[i].tickets;
+    if (keys_[i].rotate_at_ms != 0 && now_ms >= keys_[i].rotate_at_ms) {
+      keys_[i].rotate_at_ms = now_ms + tickets.rotate;
+      // Tickets are good until the second rotation after they were given.
+      changed().profiles[i].keys = materials_->profiles[i].keys->rotated(1);
+      host_.tls_line(LogLevel::kInfo,
+                     "ticket keys rotated: profile " + config_->tls_profiles[i].name);
+    }
+    if (!tickets.enabled || tickets.keys.empty()) continue;
+    const FileStamp stamp = files_.stamp(tickets.keys.path);
+    if (stamp == keys_[i].stamp || !stamp.exists()) continue;
+    keys_[i].stamp = stamp;
+    read_keys_again(i);
+  }
+}
+
+void TlsControl::on_timer(Timer& timer) {
+  const int64_t now = host_.tls_now_ms();
+  TlsShard::set_wall_seconds(wall_s());
+  store_.poll(now, wall_s());
+  if (now >= keys_at_ms_) {
+    keys_at_ms_ = now + kKeysEveryMs;
+    look_at_keys(now);
+  }
+  if (next_ != nullptr) {
+    materials_ = std::exchange(next_, nullptr);
+    host_.publish_tls(materials_);
+  }
+  timers_.set(timer, now + kPollMs);
+}
+
+}  // namespace ringway

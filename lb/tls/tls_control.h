@@ -1,0 +1,78 @@
+// lb/tls/tls_control.h - certificates and ticket keys over the life of the process.
+//
+// Affinity:  control thread. Ownership: owned by Control.
+// Bounds:    looks at files every kPollMs, for some 10 ms at most; see lb/tls/cert_store.h.
+// Why:       certificates are replaced and ticket keys rotated without a reload; the shards get
+//            both as new TlsMaterials for the same configuration.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/log.h"
+#include "core/timers.h"
+#include "lb/tls/cert_store.h"
+#include "lb/tls/tls_materials.h"
+
+namespace ringway {
+
+class TlsHost {
+ public:
+  // For all shards: other certificates or ticket keys for the configuration in force.
+  virtual void publish_tls(const std::shared_ptr<const TlsMaterials>& materials) = 0;
+  virtual void tls_line(LogLevel level, const std::string& line) = 0;
+  [[nodiscard]] virtual int64_t tls_now_ms() = 0;  // a clock that never goes back
+
+ protected:
+  ~TlsHost() = default;
+};
+
+class TlsControl final : public CertStoreEvents, public TimerOwner {
+ public:
+  TlsControl(Timers& timers, CertFiles& files, TlsHost& host);
+  ~TlsControl();
+
+  // Reads all files that `config` names for TLS. False with `error`, a line for each thing that is
+  // wrong; nothing has changed then. Blocks: some 100 us for each certificate that changed.
+  [[nodiscard]] bool prepare(const config::Config& config, std::string& error);
+  // Puts what was prepared in force and returns it; `config` lives until the next commit().
+  // REQUIRES: prepare(config) was the last call and returned true.
+  std::shared_ptr<const TlsMaterials> commit(const config::Config& config);
+  // What is in force; null before the first commit().
+  [[nodiscard]] const std::shared_ptr<const TlsMaterials>& materials() const { return materials_; }
+  [[nodiscard]] const CertStore& store() const { return store_; }
+
+  void on_certificates(uint32_t profile, const std::shared_ptr<const TlsNames>& names) override;
+  void on_certificate_line(LogLevel level, const std::string& line) override;
+  void on_timer(Timer& timer) override;
+
+ private:
+  static constexpr int64_t kPollMs = 50;
+  static constexpr int64_t kKeysEveryMs = 1'000;
+
+  // Per profile.
+  struct Keys {
+    int64_t rotate_at_ms = 0;  // 0: never
+    FileStamp stamp;           // of the file, if there is one
+  };
+
+  void look_at_keys(int64_t now_ms);
+  void read_keys_again(size_t profile);
+  TlsMaterials& changed();
+
+  Timers& timers_;
+  CertFiles& files_;
+  TlsHost& host_;
+  CertStore store_;
+  Timer timer_;
+  const config::Config* config_ = nullptr;
+  std::shared_ptr<const TlsMaterials> materials_;
+  std::shared_ptr<TlsMaterials> next_;  // to be published at the end of this turn, or null
+  std::unique_ptr<CertLoad> load_;      // prepared
+  std::shared_ptr<TlsMaterials> prepared_;
+  std::vector<Keys> keys_;
+  int64_t keys_at_ms_ = 0;
+};
+
+}  // namespace ringway

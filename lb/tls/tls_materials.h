@@ -1,0 +1,57 @@
+// lb/tls/tls_materials.h - what the shards need of the TLS part of a configuration, as bytes.
+//
+// Affinity:  built by the control thread, then immutable and read by all shards. Ownership: shared.
+// Why:       shards must not read files, and must not share BoringSSL objects, which lock and count
+//            references: each makes its own from these bytes (lb/tls/shard_tls.h).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tls_certificate.h"
+#include "core/tls_names.h"
+#include "core/tls_tickets.h"
+#include "lb/config/config.h"
+#include "lb/tls/cert_files.h"
+
+namespace ringway {
+
+// Authorities and revocation lists, PEM.
+struct TlsTrustText {
+  std::string ca;
+  std::string crl;
+  bool operator==(const TlsTrustText&) const = default;
+};
+
+struct TlsProfileMaterial {
+  std::shared_ptr<const TlsNames> names;
+  std::shared_ptr<const TlsTicketKeys> keys;          // null: no resumption
+  std::shared_ptr<const TlsTrustText> client_trust{};  // null: client certificates are off
+};
+
+struct TlsUpstreamMaterial {
+  std::shared_ptr<const TlsTrustText> trust{};        // null: nothing is verified, or no TLS
+  std::shared_ptr<const TlsCertificate> certificate{};  // shown to servers, or null
+};
+
+struct TlsMaterials {
+  std::vector<TlsProfileMaterial> profiles;    // as Config::tls_profiles
+  std::vector<TlsUpstreamMaterial> upstreams;  // as Config::upstreams
+};
+
+// Reads what `config` names besides its certificates, whose tables are `names`, by profile. Keys of
+// tickets that no file has are random: those of `before`, which may be null, for a profile that has
+// the same name in `config_before`. False with `error`: a file cannot be read.
+[[nodiscard]] bool read_tls_materials(const config::Config& config, CertFiles& files,
+                                      const std::vector<std::shared_ptr<const TlsNames>>& names,
+                                      const config::Config* config_before,
+                                      const TlsMaterials* before, TlsMaterials& out,
+                                      std::string& error);
+
+// The keys of a profile's tickets out of its file.
+[[nodiscard]] std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path,
+                                                                    CertFiles& files,
+                                                                    std::string& error);
+
+}  // namespace ringway
