@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include <algorithm>
+
 #include "core/base/check.h"
 #include "lb/exchange.h"
 #include "lb/worker.h"
@@ -17,22 +19,79 @@ ClientConn::ClientConn(Worker& worker, ShardListener& listener, const PeerAddres
       listener_(listener),
       stream_(*this, worker.stream_env()),
       timer_(*this),
-      peer_(peer),
       private_conns_(worker.session_entries()) {
-  for (const Network& network : listener.config().trusted_proxies) {
-    trusted_ = trusted_ || network.contains(peer);
-  }
+  set_peer(peer);
 }
 
 ClientConn::~ClientConn() {
   RW_CHECK(exchange_ == nullptr);
   RW_CHECK(parser_ == nullptr);
+  worker_.give_back_origin(origin_);
+}
+
+void ClientConn::set_peer(const PeerAddress& peer) {
+  peer_ = peer;
+  const auto& trusted = listener_.config().trusted_proxies;
+  trusted_ = std::any_of(trusted.begin(), trusted.end(),
+                         [&](const Network& network) { return network.contains(peer); });
+}
+
+ClientOrigin* ClientConn::origin() {
+  if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, stream_.fd());
+  return origin_;
 }
 
 void ClientConn::start(int fd) {
   stream_.adopt(fd);
   stream_.set_receiving(true);
+  const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (listener_.config().proxy.accept == config::ProxyAccept::kOff) {
+    return wait_for(Wait::kFirstHead, timeouts.request_headers);
+  }
+  awaits_proxy_ = true;
+  wait_for(Wait::kProxyHeader, timeouts.proxy_header);
+  size_t used = 0;
+  read_proxy_header({}, ProxyInput::kBytes, used);  // Who may send none is not even listened to.
+}
+
+bool ClientConn::read_proxy_header(std::string_view bytes, ProxyInput input, size_t& used) {
+  const ProxyVerdict verdict = judge_proxy_header(listener_.config().proxy, peer_, bytes, input);
+  switch (verdict.kind) {
+    case ProxyVerdict::Kind::kWait:
+      if (input == ProxyInput::kEnd) close();
+      return false;
+    case ProxyVerdict::Kind::kRefused: refuse_proxy_header(verdict.error); return false;
+    case ProxyVerdict::Kind::kHeader: {
+      const bool carries = !verdict.header.local;
+      if (carries) {
+        if (origin() == nullptr) {
+          close();
+          return false;
+        }
+        origin_->destination = carried_destination(verdict.header, origin_->destination);
+        origin_->keep_tlvs(verdict.header.tlvs);
+        set_peer(carried_client(verdict.header, peer_));
+      }
+      used += verdict.header.length;
+      break;
+    }
+    case ProxyVerdict::Kind::kNone: break;
+  }
+  awaits_proxy_ = false;
   wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
+  return true;
+}
+
+void ClientConn::refuse_proxy_header(ProxyError error) {
+  worker_.note_proxy_error(listener_, peer_, error);
+  AccessRecord record;
+  record.timestamp_us = worker_.wall_us();
+  record.client = peer_;
+  record.listener = listener_.config().name;
+  record.ended_by = AccessRecord::EndedBy::kProxy;
+  record.cause = kProxyErrorCauses[static_cast<size_t>(error)];
+  worker_.log_access(record);
+  close();
 }
 
 void ClientConn::wait_for(Wait what, int64_t ms) {
@@ -80,7 +139,8 @@ size_t ClientConn::consume(std::string_view bytes) {
   RW_CHECK(!consuming_);
   consuming_ = true;
   size_t used = 0;
-  while (stream_.open() && !lingering_) {
+  const bool settled = !awaits_proxy_ || read_proxy_header(bytes, ProxyInput::kBytes, used);
+  while (settled && stream_.open() && !lingering_) {
     const std::string_view rest = bytes.substr(used);
     if (exchange_ != nullptr) {
       used += exchange_->on_request_bytes(rest);
@@ -229,11 +289,13 @@ void ClientConn::begin_linger() {
 // Sets the one deadline to what the connection waits for now.
 void ClientConn::rearm() {
   const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (awaits_proxy_) return;
   if (stalled_) return wait_for(Wait::kFlush, timeouts.client_idle);
   if (exchange_ != nullptr) {
     if (exchange_->wants_body()) return wait_for(Wait::kBody, timeouts.request_body);
     return wait_for(Wait::kNothing, 0);
   }
+  if (parser_ == nullptr && requests_ == 0) return;  // Only a PROXY header came so far.
   if (parser_ == nullptr) return wait_for(Wait::kKeepAlive, timeouts.keep_alive);
   // From the first byte of a head to its last, however slowly it trickles in.
   if (wait_ == Wait::kFirstHead || wait_ == Wait::kHead) return;
@@ -257,6 +319,8 @@ void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
     return close();
   }
   if (lingering_) return close_when_flushed();
+  size_t used = 0;
+  if (awaits_proxy_ && !read_proxy_header(in_.view(), ProxyInput::kEnd, used)) return;
   if (exchange_ != nullptr) {
     if (in_.empty()) exchange_->on_client_end(0);
     return;
@@ -276,6 +340,11 @@ void ClientConn::close_when_flushed() {
 void ClientConn::on_timer(Timer& /*timer*/) {
   switch (wait_) {
     case Wait::kNothing: return;
+    case Wait::kProxyHeader: {
+      size_t used = 0;
+      read_proxy_header(in_.view(), ProxyInput::kLate, used);
+      return;
+    }
     case Wait::kFirstHead:
     case Wait::kHead:
       listener_.stats().timeouts.add();

@@ -110,10 +110,16 @@ ServerSlot::Taken Exchange::take_connection() {
   SessionStore& own = client_.private_conns();
   const http1::Head& head = request();
   const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
+  proxy_version_ = upstream_->config().send_proxy;
+  proxy_tlvs_ = upstream_->config().send_proxy_tlvs;
+  const std::string_view header = proxy_header();
+  if (header.empty() && proxy_version_ != config::ProxySend::kOff) return {.error = ENOBUFS};
   ConnKey dynamic;
   const ConnKey* key = nullptr;
-  if (!parts.empty()) {
-    dynamic = worker_.connection_key(slot.pool(), parts, head.view(head.authority), client_.peer());
+  if (!parts.empty() || !header.empty()) {
+    dynamic = worker_.connection_key(
+        slot.pool(), parts,
+        {.host = head.view(head.authority), .proxy_header = header, .client = client_.peer()});
     key = &dynamic;
   }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {
@@ -133,10 +139,20 @@ ServerSlot::Taken Exchange::take_connection() {
   return slot.take(*this, key, rules);
 }
 
+std::string_view Exchange::proxy_header() {
+  if (proxy_version_ == config::ProxySend::kOff) return {};
+  ClientOrigin* origin = client_.origin();
+  if (origin == nullptr) return {};
+  return worker_.proxy_header(proxy_version_, proxy_tlvs_, client_.peer(), *origin);
+}
+
 // It is up, and this request's. From here on it is known who may use it.
 void Exchange::connection_ready() {
   connected_us_ = worker_.now_us();
-  const bool own = upstream_->config().pool.reuse == ReuseMode::kNever;
+  const bool named = proxy_version_ != config::ProxySend::kOff;
+  proxy_due_ = named && !was_reused_;
+  // Nobody else has the same header, so once this client is gone nobody could use it.
+  const bool own = named || upstream_->config().pool.reuse == ReuseMode::kNever;
   if (login_ || own) reserve_connection(login_);
 }
 

@@ -124,11 +124,12 @@ ConnKey ConnKeyBuffer::build(const ConnKeyParts& parts, HashKey secret) {
   return finish(parts.single_use, secret);
 }
 
-ConnKey ConnKeyBuffer::extend(std::string_view fixed, std::string_view pool_name, HashKey secret) {
+ConnKey ConnKeyBuffer::extend(std::string_view fixed, const Added& added, HashKey secret) {
   length_ = 0;
   overflow_ = false;
   put(fixed);
-  if (!pool_name.empty()) put_field(kPoolName, pool_name);
+  if (!added.proxy_header.empty()) put_field(kProxyHeader, added.proxy_header);
+  if (!added.pool_name.empty()) put_field(kPoolName, added.pool_name);
   return finish(false, secret);
 }
 

@@ -56,9 +56,14 @@ class ConnKeyBuffer {
   // Renders `parts`. The result is valid until the next build() or extend().
   [[nodiscard]] ConnKey build(const ConnKeyParts& parts, HashKey secret);
 
-  // The same key as build() with `pool_name` added to the parts that made `fixed`, which must have
-  // had none. For a server whose own part never changes: a request adds to it, and copies the rest.
-  [[nodiscard]] ConnKey extend(std::string_view fixed, std::string_view pool_name, HashKey secret);
+  // What a request adds to a server's own part of the key.
+  struct Added {
+    std::string_view proxy_header{};
+    std::string_view pool_name{};
+  };
+  // The same key as build() with `added` added to the parts that made `fixed`, which must have had
+  // none of these. The server's own part never changes: it is copied.
+  [[nodiscard]] ConnKey extend(std::string_view fixed, const Added& added, HashKey secret);
 
  private:
   [[nodiscard]] ConnKey finish(bool single_use, HashKey secret) const;

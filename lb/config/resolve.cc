@@ -169,6 +169,7 @@ void resolve(Reader& reader, bool complete) {
     for (Server& server : upstream.servers) {
       server.max_connections = upstream.pool.max_connections_per_server;
     }
+    if (!upstream.health.send_proxy_given) upstream.health.send_proxy = upstream.send_proxy;
     // An inherited `choices` has no meaning for another algorithm.
     if (upstream.balance.algorithm != Algorithm::kLeastRequests) upstream.balance.choices = 0;
   }

@@ -284,9 +284,11 @@ TEST_CASE("ConnKey: extended by a request's part it is the key built whole") {
   for (const std::string& name :
        {std::string(), std::string("a.example\n"), std::string(9'000, 'x')}) {
     ConnKeyParts whole = fixed;
+    whole.proxy_header = "PROXY UNKNOWN\r\n";
     whole.pool_name = name;
     const Built expected(whole);
-    const ConnKey key = buffer.extend(bytes, name, kSecret);
+    const ConnKey key =
+        buffer.extend(bytes, {.proxy_header = whole.proxy_header, .pool_name = name}, kSecret);
     CHECK(key.single_use == expected.single_use);
     if (key.single_use) continue;
     CHECK(key.bytes == expected.bytes);
