@@ -52,9 +52,9 @@ struct Bench {
     conns.clear();
   }
   ConnKey build(std::string_view host) {
-    return key_buffer.build(
-        {.destination = address.get(), .destination_length = address.length, .pool_name = host},
-        memory.secret);
+    if (pool != nullptr) return key_buffer.extend(pool->fixed_group().bytes(), host, memory.secret);
+    return key_buffer.build({.destination = address.get(), .destination_length = address.length},
+                            memory.secret);
   }
 
   Slab<KeyGroup> groups{100'000};

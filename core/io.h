@@ -147,8 +147,8 @@ class Io {
   // descriptors, accepting pauses for 50 ms and goes on by itself. `owner` must outlive unlisten().
   virtual void listen(int fd, AcceptOwner& owner) = 0;
 
-  // Stops accepting on `fd`, after which the caller may close it. What the kernel had queued
-  // already is accepted first, inside this call. REQUIRES: listen(fd) was called.
+  // Ends the listening on `fd`, for everybody who shares the socket; the caller closes it. What the
+  // kernel had queued already is accepted first, inside this call. REQUIRES: listen(fd) was called.
   virtual void unlisten(int fd) = 0;
 
   // Closes a descriptor that nobody adopts: an accepted one, or a listener after unlisten().

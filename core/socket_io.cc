@@ -68,6 +68,9 @@ void SocketIo::unlisten(int fd) {
   for (uint32_t i = 0; i < listeners_.size(); ++i) {
     if (listeners_[i].fd != fd || listeners_[i].owner == nullptr) continue;
     accept_all(listeners_[i], INT_MAX);
+    // The ring's poll holds the socket beyond the caller's close(): without this, who connects
+    // until then would be accepted by the kernel, then reset.
+    ::shutdown(fd, SHUT_RD);
     Listener& listener = listeners_[i];  // Accepting may have added listeners.
     listener.owner = nullptr;
     listener.resume_at_ms = 0;

@@ -59,10 +59,7 @@ void Exchange::start(http1::HeadParser* parser, std::string_view bytes) {
   http1::Head& head = parser->head();
   bytes_in_ = bytes.size();
   keep_alive_ = head.keep_alive && !worker_.draining() && !client_.listener().retired;
-  const config::Limits& limits = client_.listener().config().limits;
-  request_body_.start(head.body, head.content_length, {.body_bytes = limits.body_bytes});
-  request_done_ =
-      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+  start_body();
   const char* kept = head_.keep(worker_.chunks(), bytes);
   if (kept == nullptr) {
     answer(503, EndedBy::kProxy, "out of buffers");
@@ -209,7 +206,39 @@ size_t Exchange::send_head(std::string_view bytes) {
   }
   state_ = State::kRelay;
   request_started_ = true;
+  if (!kept_body_.empty()) return send_again(out.written(), bytes);
   return forward_body(out.written(), bytes);
+}
+
+void Exchange::start_body() {
+  const http1::Head& head = request();
+  const config::Limits& limits = client_.listener().config().limits;
+  request_body_.start(head.body, head.content_length, {.body_bytes = limits.body_bytes});
+  request_done_ =
+      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+}
+
+// On another connection: first what was kept of the body, then what has come since.
+size_t Exchange::send_again(std::string_view head, std::string_view bytes) {
+  start_body();
+  sending_again_ = true;
+  const size_t used = forward_body(head, kept_body_.view());
+  sending_again_ = false;
+  if (state_ != State::kRelay || send_broken_) return 0;
+  RW_CHECK(used == kept_body_.size());
+  return request_done_ ? 0 : forward_body({}, bytes);
+}
+
+// A reused connection may be dead: until its first byte nobody knows whether the server has seen
+// any of this.
+void Exchange::keep_body(std::string_view bytes) {
+  if (sending_again_ || bytes.empty() || first_byte_us_ != 0 || !body_kept_) return;
+  if (was_reused_ && http1::is_idempotent(request().method) &&
+      kept_body_.append(worker_.chunks(), bytes, kKeptBodyBytes)) {
+    return;
+  }
+  body_kept_ = false;
+  kept_body_.clear(worker_.chunks());
 }
 
 // Sends `head` and what `bytes` holds of the body, gathered. Returns the bytes used.
@@ -224,7 +253,6 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
     switch (step.kind) {
       case BodyReader::Kind::kNeedMore: more = false; break;
       case BodyReader::Kind::kPiece:
-        body_started_ = true;
         request_framing_ == BodyKind::kChunked ? out.add_chunk(step.piece) : out.add(step.piece);
         break;
       case BodyReader::Kind::kEnd:
@@ -240,7 +268,8 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
     out.clear();
     if (send_broken_ || conn_->above_high_water()) break;
   }
-  bytes_in_ += used;
+  if (!sending_again_) bytes_in_ += used;
+  keep_body(bytes.substr(0, used));
   server_->stats().bytes_sent.add(out.bytes());
   // Broken: the server may have answered already. Its bytes, or its end, tell (on_server_end).
   if (!send_broken_ && !out.empty() && !conn_->write(out.pieces())) send_broken_ = true;

@@ -94,6 +94,8 @@ class Exchange final : public ServerUser, public Waiter {
   };
   enum class Step : uint8_t { kNext, kWait };
   static constexpr uint8_t kStalePicksMax = 2;
+  // A body is kept so far for a second try on another connection.
+  static constexpr size_t kKeptBodyBytes = Chunk::kBytes;
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
   void run();
@@ -112,7 +114,10 @@ class Exchange final : public ServerUser, public Waiter {
 
   // The request's way to the server (exchange.cc).
   size_t send_head(std::string_view bytes);
+  size_t send_again(std::string_view head, std::string_view bytes);
   size_t forward_body(std::string_view head, std::string_view bytes);
+  void start_body();
+  void keep_body(std::string_view bytes);
   [[nodiscard]] http1::RequestPlan plan_request();
   [[nodiscard]] std::string_view rewritten_path();
   void body_is_bad();
@@ -160,6 +165,7 @@ class Exchange final : public ServerUser, public Waiter {
   http1::BodyReader request_body_;
   http1::BodyReader response_body_;
   InBuffer response_in_;  // a partial response head
+  InBuffer kept_body_;    // as the client sent it, until it is known that it was not in vain
   HeadStore head_;
 
   FinishNotes notes_;  // what the response says about its connection
@@ -183,7 +189,8 @@ class Exchange final : public ServerUser, public Waiter {
   EndedBy ended_by_ = EndedBy::kNobody;
   bool request_done_ = false;      // all of the request was taken from the client
   bool request_started_ = false;   // any byte of it was given to a server
-  bool body_started_ = false;      // so that it cannot be sent again
+  bool body_kept_ = true;          // all that was sent of the body can be sent again
+  bool sending_again_ = false;     // inside send_again()
   bool send_broken_ = false;       // the server takes no more of it
   bool response_started_ = false;  // any byte of the final head was given to the client
   bool keep_alive_ = false;        // the client's connection afterwards

@@ -150,6 +150,7 @@ void Exchange::release_all() {
   worker_.give_back_parser(parser_);
   parser_ = nullptr;
   head_.clear(worker_.chunks());
+  kept_body_.clear(worker_.chunks());
   worker_.release_snapshot(use_);
   worker_.bury(*this);
 }

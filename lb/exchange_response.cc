@@ -27,7 +27,10 @@ void Exchange::on_server_bytes(std::span<const std::byte> bytes) {
   // Bytes before the request was sent: whatever this is, it is no answer to it.
   if (state_ == State::kSendHead) return bad_response("bytes before the request");
   RW_CHECK(state_ == State::kRelay);
-  if (first_byte_us_ == 0) first_byte_us_ = worker_.now_us();
+  if (first_byte_us_ == 0) {
+    first_byte_us_ = worker_.now_us();
+    kept_body_.clear(worker_.chunks());
+  }
   if (response_started_) return relay_response({}, text_of(bytes));
   if (response_in_.empty()) return read_response_head(text_of(bytes));
   const config::Limits& limits = client_.listener().config().limits;

@@ -113,8 +113,7 @@ ServerSlot::Taken Exchange::take_connection() {
   ConnKey dynamic;
   const ConnKey* key = nullptr;
   if (!parts.empty()) {
-    dynamic = worker_.connection_key(slot.spec().address, parts, head.view(head.authority),
-                                     client_.peer());
+    dynamic = worker_.connection_key(slot.pool(), parts, head.view(head.authority), client_.peer());
     key = &dynamic;
   }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {
@@ -125,11 +124,11 @@ ServerSlot::Taken Exchange::take_connection() {
       if (conn != nullptr) return {.conn = conn, .connected = true};
     }
   }
-  const bool no_body =
-      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+  const bool can_be_kept = head.body == BodyKind::kNone || (head.body == BodyKind::kLength &&
+                                                            head.content_length <= kKeptBodyBytes);
   // After two dead ones the third try takes no chances.
   const PickRules rules{.first = client_.requests() <= 1,
-                        .repeatable = http1::is_idempotent(head.method) && no_body,
+                        .repeatable = http1::is_idempotent(head.method) && can_be_kept,
                         .fresh = stale_picks_ >= kStalePicksMax};
   return slot.take(*this, key, rules);
 }
@@ -184,7 +183,7 @@ void Exchange::on_server_connected(int error) {
 // that may be repeated is (RFC 9110 9.2.2). False: it may not.
 bool Exchange::try_again_after_stale() {
   if (first_byte_us_ != 0 || !was_reused_) return false;
-  const bool repeatable = http1::is_idempotent(request().method) && !body_started_;
+  const bool repeatable = http1::is_idempotent(request().method) && body_kept_;
   if (!repeatable && request_started_) return false;
   ++stale_picks_;
   send_broken_ = false;

@@ -2,6 +2,7 @@
 #include "lb/metrics_text.h"
 
 #include <array>
+#include <utility>
 
 #include "lb/admin/metrics.h"
 
@@ -259,6 +260,28 @@ void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
   }
 }
 
+void write_server_states(MetricsWriter& out, const Snapshot& snapshot) {
+  constexpr std::array<std::pair<config::ServerState, std::string_view>, 3> kStates = {
+      {{config::ServerState::kReady, "ready"},
+       {config::ServerState::kDrain, "drain"},
+       {config::ServerState::kMaintenance, "maintenance"}}};
+  out.family("ringway_server_admin_state",
+             "1 for the state that the configuration or the administrator has put the server in.",
+             MetricType::kGauge);
+  for (size_t i = 0; i < snapshot.servers.size(); ++i) {
+    for (size_t j = 0; j < snapshot.servers[i].size(); ++j) {
+      const ServerObject& server = *snapshot.servers[i][j];
+      const config::ServerState now =
+          server.controls.settings(snapshot.config->upstreams[i].servers[j]).state;
+      for (const auto& [state, name] : kStates) {
+        const MetricLabel labels[] = {
+            {"upstream", snapshot.upstreams[i]->name}, {"server", server.name}, {"state", name}};
+        out.sample(labels, uint64_t{state == now ? 1U : 0U});
+      }
+    }
+  }
+}
+
 void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
   for (const auto& line : kServerLines) {
     out.family(line.name, line.help, line.type);
@@ -297,6 +320,7 @@ void write_servers(MetricsWriter& out, const Snapshot& snapshot) {
   for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
     out.sample(labels, server.health->transitions.get());
   });
+  write_server_states(out, snapshot);
 }
 
 void write_shards(MetricsWriter& out, ShardSet& shards) {

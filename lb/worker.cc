@@ -385,7 +385,7 @@ int Worker::drop(const ShardMail& mail) {
   return borrow->fd;
 }
 
-ConnKey Worker::connection_key(const ServerAddress& server, std::span<const config::PoolKey> parts,
+ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::PoolKey> parts,
                                std::string_view host, const PeerAddress& client) {
   pool_name_.clear();
   for (const config::PoolKey part : parts) {
@@ -398,9 +398,7 @@ ConnKey Worker::connection_key(const ServerAddress& server, std::span<const conf
     }
     pool_name_ += '\n';  // In neither of them.
   }
-  return key_buffer_.build(
-      {.destination = server.get(), .destination_length = server.length, .pool_name = pool_name_},
-      pool_memory_.secret);
+  return key_buffer_.extend(pool.fixed_group().bytes(), pool_name_, pool_memory_.secret);
 }
 
 void Worker::reclaim() {

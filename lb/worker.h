@@ -130,9 +130,9 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   Slab<SessionEntry>& session_entries() { return session_entries_; }
-  // The key of connections to `server` that are kept apart by `parts` of a request. Valid until the
+  // The key of connections of `pool` that are kept apart by `parts` of a request. Valid until the
   // next call.
-  [[nodiscard]] ConnKey connection_key(const ServerAddress& server,
+  [[nodiscard]] ConnKey connection_key(const ServerPool& pool,
                                        std::span<const config::PoolKey> parts,
                                        std::string_view host, const PeerAddress& client);
   // Frees it at the end of the turn, since its own functions may still be on the stack.

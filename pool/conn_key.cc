@@ -121,10 +121,20 @@ ConnKey ConnKeyBuffer::build(const ConnKeyParts& parts, HashKey secret) {
   }
   if (!parts.proxy_header.empty()) put_field(kProxyHeader, parts.proxy_header);
   if (!parts.pool_name.empty()) put_field(kPoolName, parts.pool_name);
+  return finish(parts.single_use, secret);
+}
+
+ConnKey ConnKeyBuffer::extend(std::string_view fixed, std::string_view pool_name, HashKey secret) {
+  length_ = 0;
+  overflow_ = false;
+  put(fixed);
+  if (!pool_name.empty()) put_field(kPoolName, pool_name);
+  return finish(false, secret);
+}
+
+ConnKey ConnKeyBuffer::finish(bool single_use, HashKey secret) const {
   const std::string_view bytes(bytes_.data(), length_);
-  return {.bytes = bytes,
-          .hash = hash_bytes(bytes, secret),
-          .single_use = parts.single_use || overflow_};
+  return {.bytes = bytes, .hash = hash_bytes(bytes, secret), .single_use = single_use || overflow_};
 }
 
 }  // namespace ringway

@@ -53,10 +53,15 @@ class ConnKeyBuffer {
  public:
   static constexpr size_t kBytes = 2048;
 
-  // Renders `parts`. The result is valid until the next build().
+  // Renders `parts`. The result is valid until the next build() or extend().
   [[nodiscard]] ConnKey build(const ConnKeyParts& parts, HashKey secret);
 
+  // The same key as build() with `pool_name` added to the parts that made `fixed`, which must have
+  // had none. For a server whose own part never changes: a request adds to it, and copies the rest.
+  [[nodiscard]] ConnKey extend(std::string_view fixed, std::string_view pool_name, HashKey secret);
+
  private:
+  [[nodiscard]] ConnKey finish(bool single_use, HashKey secret) const;
   void put(std::string_view bytes);
   void put_field(uint32_t field, std::string_view bytes);
   void put_number(uint32_t field, uint64_t number);

@@ -480,13 +480,16 @@ void ServerPool::update(const PoolLimits& limits) {
   }
 }
 
-PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash, bool proven_only) {
+PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash, bool proven_only,
+                                      int64_t idle_since_max_ms) {
   if (retired_) return nullptr;
   const ConnKey key{.bytes = key_bytes, .hash = hash};
   KeyGroup* group = find_group(&key);
   if (group == nullptr || group->idle_ == 0) return nullptr;
   if (proven_only && group->safe_.empty()) return nullptr;
-  PooledConn& conn = group->safe_.empty() ? group->unproven_.front() : group->safe_.front();
+  // The one that this shard misses least.
+  PooledConn& conn = group->safe_.empty() ? group->unproven_.back() : group->safe_.back();
+  if (conn.idle_since_ms() > idle_since_max_ms) return nullptr;
   move_to(conn, Place::kTransit);
   return &conn;
 }

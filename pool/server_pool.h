@@ -148,10 +148,11 @@ class ServerPool {
 
   void update(const PoolLimits& limits);
 
-  // Takes an idle shared connection with this key out, to be handed to another shard. nullptr:
-  // none.
+  // Takes an idle shared connection with this key out, to be handed to another shard: the one that
+  // was idle for longest, if since `idle_since_max_ms` at the latest. nullptr: none.
   [[nodiscard]] PooledConn* begin_transit(std::string_view key_bytes, uint64_t hash,
-                                          bool proven_only = false);
+                                          bool proven_only = false,
+                                          int64_t idle_since_max_ms = INT64_MAX);
   // It is out, and continues in another pool, which is told its past. closed() must follow.
   [[nodiscard]] ConnPast end_transit(PooledConn& conn);
   // A connection that came from another shard, at Place::kConnecting here, has this past.

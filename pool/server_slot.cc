@@ -120,7 +120,9 @@ void ServerSlot::give_back(ServerConn& conn, const FinishNotes& notes) {
   FinishNotes seen = notes;
   seen.clean = seen.clean && conn.stream_.open();
   conn.user_ = nullptr;
-  after_finish(conn, pool_.finish(conn, seen, context_.now_ms()));
+  const int64_t now = context_.now_ms();
+  finished_.note(now);
+  after_finish(conn, pool_.finish(conn, seen, now));
 }
 
 void ServerSlot::after_finish(ServerConn& conn, ServerPool::Verdict verdict) {
@@ -135,9 +137,7 @@ void ServerSlot::after_finish(ServerConn& conn, ServerPool::Verdict verdict) {
     context_.timers.set(conn.timer_, context_.now_ms() + life);
   }
   arm_purge();
-  if (peers_.post != nullptr && spec_.borrow && !hinted_ && !hint_timer_.is_set()) {
-    context_.timers.set(hint_timer_, context_.now_ms() + kHintAfterMs);
-  }
+  if (!hinted_) arm_hint();
   if (shares_.connections == nullptr) return;
   // Another shard may need the place more than this one an idle connection.
   if (verdict == ServerPool::Verdict::kParked && shares_.connections->should_free()) {

@@ -11,6 +11,7 @@
 
 #include "core/counters.h"
 #include "pool/borrow.h"
+#include "pool/recent_rate.h"
 #include "pool/server_conn.h"
 #include "pool/server_pool.h"
 
@@ -137,7 +138,10 @@ class ServerSlot final : public TimerOwner {
   // How long an answer is waited for before connecting: a tick of the timers at least.
   static constexpr int64_t kBorrowWaitMs = 8;
   static constexpr size_t kBorrowsMax = 8;
-  static constexpr int64_t kHintAfterMs = 20;  // idle for so long: may be lent
+  static constexpr int64_t kLendAfterMs = 20;  // idle for so long: may be lent
+  // Above this many requests per second a shard keeps its own connections warm, and borrowing only
+  // moves them to and fro (docs/decisions.md).
+  static constexpr uint32_t kBorrowRateMax = 10;
 
   struct Pending {
     uint64_t token;
@@ -153,6 +157,7 @@ class ServerSlot final : public TimerOwner {
   bool forget_borrow(const ServerConn& conn);
   void take_in(Borrow& borrow);
   void detached(ServerConn& conn, int fd, bool clean);
+  void arm_hint();
   void show_hint();
   void hide_hint();
   void borrow_is_late(ServerConn& conn);
@@ -173,6 +178,7 @@ class ServerSlot final : public TimerOwner {
   std::vector<Pending> pending_;  // questions without an answer yet
   uint64_t next_token_ = 1;
   uint32_t next_lender_ = 0;
+  RecentRate finished_;  // requests
   Timer purge_timer_;
   Timer hint_timer_;
   bool hinted_ = false;  // the others know that there is something to lend

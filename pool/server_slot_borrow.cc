@@ -17,6 +17,7 @@ bool ServerSlot::may_borrow(const ConnKey* key, Miss miss, const PickRules& rule
   // Where it comes from changes nothing about who may use it.
   if (pool_.usable(rules) == ServerPool::Usable::kNone) return false;
   if (pending_.size() >= kBorrowsMax) return false;
+  if (finished_.per_second(context_.now_ms()) > kBorrowRateMax) return false;
   return peers_.hints->next(next_lender_, peers_.shard, peers_.shards) != BorrowHints::kNobody;
 }
 
@@ -76,11 +77,16 @@ void ServerSlot::never_opened(ServerConn& conn) {
 }
 
 void ServerSlot::lend(std::unique_ptr<Borrow> borrow) {
-  PooledConn* found =
-      retired_ ? nullptr : pool_.begin_transit(borrow->key, borrow->hash, borrow->proven_only);
-  if (pool_.idle() == 0) hide_hint();
-  if (found == nullptr) return peers_.post->answer(std::move(borrow));
+  PooledConn* found = retired_ ? nullptr
+                               : pool_.begin_transit(borrow->key, borrow->hash, borrow->proven_only,
+                                                     context_.now_ms() - kLendAfterMs);
+  if (found == nullptr) {
+    hide_hint();  // Perhaps there is something for others in a while.
+    arm_hint();
+    return peers_.post->answer(std::move(borrow));
+  }
   ServerConn& conn = static_cast<ServerConn&>(*found);
+  if (pool_.idle() == 0) hide_hint();
   context_.timers.cancel(conn.timer_);
   conn.leaving_ = std::move(borrow);
   conn.stream_.detach();
@@ -138,8 +144,17 @@ void ServerSlot::take_in(Borrow& borrow) {
   opened_ahead(*conn);
 }
 
+void ServerSlot::arm_hint() {
+  if (peers_.post == nullptr || !spec_.borrow || retired_ || hint_timer_.is_set()) return;
+  const PooledConn* oldest = pool_.oldest_idle();
+  if (oldest == nullptr) return;
+  context_.timers.set(hint_timer_, oldest->idle_since_ms() + kLendAfterMs);
+}
+
+// To be lent, it must be surplus here: what is in demand is never idle for long.
 void ServerSlot::show_hint() {
   if (retired_ || pool_.idle() == 0 || hinted_) return;
+  if (context_.now_ms() - pool_.oldest_idle()->idle_since_ms() < kLendAfterMs) return arm_hint();
   hinted_ = true;
   peers_.hints->set(peers_.shard);
 }

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from support import RINGWAY, Balancer, Case, free_port, ok, wait_until
+from support import RINGWAY, Balancer, Case, free_port, metrics, ok, wait_until
 
 RINGCTL = str(pathlib.Path(RINGWAY).with_name("ringctl"))
 
@@ -244,6 +244,7 @@ class Lifecycle(Admin):
         self.assertEqual(self.server("s0")["overrides"], {})
 
     def test_a_configured_state_holds_from_the_start_and_enable_overrides_it(self):
+        page = free_port()
         first, second = self.origin(), self.origin()
         port = free_port()
         self.balancer = Balancer(self, f'''version = 1
@@ -260,6 +261,8 @@ upstream = "app"
 health = {{ type = "tcp", interval = "50ms", timeout = "40ms", fast_interval = "50ms", fall = 1 }}
 servers = [{{ name = "s0", address = "127.0.0.1:{first.port}" }},
            {{ name = "s1", address = "127.0.0.1:{second.port}", state = "maintenance" }}]
+[metrics]
+prometheus = "127.0.0.1:{page}"
 [admin]
 socket = "{self.path}"
 ''')
@@ -271,7 +274,12 @@ socket = "{self.path}"
         # Checked servers show connections of their own; one in maintenance shows none.
         wait_until(lambda: first.connections >= 3)
         self.assertEqual(second.connections, 0)
+        def admin_states():
+            return {label: metrics(page)[f'ringway_server_admin_state{{upstream="app",server="s1",state="{label}"}}']
+                    for label in ("ready", "drain", "maintenance")}
+        self.assertEqual(admin_states(), {"ready": 0, "drain": 0, "maintenance": 1})
         self.ringctl("server", "app/s1", "enable")
+        self.assertEqual(admin_states(), {"ready": 1, "drain": 0, "maintenance": 0})
         wait_until(lambda: second.connections >= 2)
         wait_until(lambda: client.get().status == 200 and len(second.requests) > 0)
         self.assertEqual(self.server("s1")["health"], "up")

@@ -224,6 +224,8 @@ class Reload(Case):
             try:
                 socket.create_connection(("127.0.0.1", extra)).close()
                 return False
+            except ConnectionResetError:  # It came between the last accept and the end of the listening.
+                return False
             except ConnectionRefusedError:
                 return True
         wait_until(refused)

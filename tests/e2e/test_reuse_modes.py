@@ -84,12 +84,13 @@ class Modes(ReuseCase):
                 self.assertEqual(answer.req, {self.NEW: 1, self.UNPROVEN: 2, self.PROVEN: 3}[
                     conns.get(answer.conn, self.NEW)])
 
-    def test_a_first_request_with_a_body_is_not_repeated_so_it_gets_a_connection_of_its_own(self):
+    def test_a_first_request_with_a_body_that_may_be_too_long_to_be_kept_gets_a_connection_of_its_own(self):
         self.app(f'reuse = "auto"\n{KEEP}')
         self.guest()
-        self.assertEqual(self.guest(method="PUT", body=b"body").req, 1)
+        self.assertEqual(self.guest(method="PUT", body=b"body" * 5000).req, 1)
         self.assertEqual(self.guest(method="PUT", body=b"body", chunked=True).req, 1)
-        self.assertEqual(self.guest().req, 2)
+        self.assertEqual(self.guest(method="PUT", body=b"body").req, 2)
+        self.assertEqual(self.guest().req, 3)
 
     def test_a_length_of_0_is_no_body(self):
         self.app(f'reuse = "auto"\n{KEEP}')

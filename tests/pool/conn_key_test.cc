@@ -271,6 +271,29 @@ TEST_CASE("ConnKey: the buffer is used again without a trace of what it held") {
   CHECK(again.bytes == Built({.pool_name = "x"}).bytes);
 }
 
+TEST_CASE("ConnKey: extended by a request's part it is the key built whole") {
+  ServerAddress address;
+  REQUIRE(parse_address("10.0.0.1:80", address));
+  const ConnKeyParts fixed{.destination = address.get(),
+                           .destination_length = address.length,
+                           .alpn = "http/1.1",
+                           .tls_profile = 3,
+                           .sni = "a.example"};
+  ConnKeyBuffer buffer;
+  const std::string bytes(buffer.build(fixed, kSecret).bytes);
+  for (const std::string& name :
+       {std::string(), std::string("a.example\n"), std::string(9'000, 'x')}) {
+    ConnKeyParts whole = fixed;
+    whole.pool_name = name;
+    const Built expected(whole);
+    const ConnKey key = buffer.extend(bytes, name, kSecret);
+    CHECK(key.single_use == expected.single_use);
+    if (key.single_use) continue;
+    CHECK(key.bytes == expected.bytes);
+    CHECK(key.hash == expected.hash);
+  }
+}
+
 TEST_CASE("ConnKey: the hash depends on the process's secret, the bytes do not") {
   const Built one({.pool_name = "x"});
   const Built two({.pool_name = "x"}, {.low = 5, .high = 6});

@@ -369,10 +369,10 @@ TEST_CASE("ServerPool: no memory for another group -> single use") {
 
 TEST_CASE("ServerPool: out of service nothing is picked or kept; back in service it is") {
   PoolFixture f({.mode = ReuseMode::kAlways, .idle_floor = 8});
+  FakeConn& moving = f.idle(nullptr, 1);
   FakeConn& idle = f.idle();
   FakeConn& busy = f.open();
   FakeConn& connecting = f.begin();
-  FakeConn& moving = f.idle(nullptr, 1);
   REQUIRE(f.pool.begin_transit("fixed", f.pool.fixed_group().hash()) == &moving);
   f.pool.retire(CloseReason::kDown);
   f.pool.check();
