@@ -76,6 +76,10 @@ struct HeadParser::State {
   Status fail(Fault why);
   bool skip_empty_lines(uint32_t end);
   Status feed(uint32_t end);
+  // A control byte that a line may hold; a CR is looked at with the byte behind it.
+  [[nodiscard]] bool may_stand_inside(char c) const {
+    return c == '\r' || (c == '\t' && (lines != 0 || response));
+  }
   Fault check_bytes(uint32_t from, uint32_t to);
   [[nodiscard]] Fault bare_cr(uint32_t at) const;
   Fault control_byte(uint32_t at);
@@ -193,7 +197,7 @@ Fault HeadParser::State::check_bytes(uint32_t from, uint32_t to) {
     const char c = base[at];
     if (c == '\n' && at > start_at && base[at - 1] == '\r') {
       if (const Fault fault = end_line(at)) return fault;
-    } else if (c != '\r' && (c != '\t' || (lines == 0 && !response))) {
+    } else if (!may_stand_inside(c)) {
       return control_byte(at);
     }
     ++at;
