@@ -52,7 +52,8 @@ struct Bench {
     conns.clear();
   }
   ConnKey build(std::string_view host) {
-    if (pool != nullptr) return key_buffer.extend(pool->fixed_group().bytes(), {.pool_name = host}, memory.secret);
+    if (pool != nullptr)
+      return key_buffer.extend(pool->fixed_group().bytes(), {.pool_name = host}, memory.secret);
     return key_buffer.build({.destination = address.get(), .destination_length = address.length},
                             memory.secret);
   }

@@ -140,6 +140,13 @@ PeerAddress PeerAddress::from(const sockaddr& address) {
   return peer;
 }
 
+PeerAddress PeerAddress::local_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  return from(reinterpret_cast<const sockaddr&>(address));
+}
+
 std::string_view PeerAddress::write_ip(std::span<char, 46> out) const {
   if (family == Family::kNone) return "unix";
   const int af = family == Family::kIPv4 ? AF_INET : AF_INET6;

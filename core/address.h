@@ -42,6 +42,8 @@ struct PeerAddress {
   [[nodiscard]] std::span<const uint8_t> ip_bytes() const {
     return std::span(ip).first(family == Family::kIPv4 ? 4 : family == Family::kIPv6 ? 16 : 0);
   }
+  // The address that the connected socket `fd` has on this side; kNone: it has none.
+  [[nodiscard]] static PeerAddress local_of(int fd);
   // Writes the IP without port ("1.2.3.4", "::1", "unix") into `out` and returns the part used.
   [[nodiscard]] std::string_view write_ip(std::span<char, 46> out) const;
   auto operator<=>(const PeerAddress&) const = default;

@@ -305,6 +305,8 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   json.boolean("reused", record.reused);
   json.text("ended_by", name_of(record.ended_by));
   json.text("cause", record.cause);
+  json.text("sni", record.sni);
+  json.text("unique_id", record.unique_id);
   json.text("method", record.method);
   json.text("version", record.version);
   json.text("host", record.host);

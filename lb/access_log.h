@@ -41,8 +41,10 @@ struct AccessRecord {
   EndedBy ended_by = EndedBy::kNone;
   std::string_view cause;  // why, a fixed word such as "connect_timeout"
 
-  std::string_view method;   // as the client sent them
-  std::string_view version;  // "HTTP/1.1"
+  std::string_view sni;        // the server name that the client's TLS asks for
+  std::string_view unique_id;  // of the client's connection
+  std::string_view method;     // as the client sent them
+  std::string_view version;    // "HTTP/1.1"
   std::string_view host;
   std::string_view target;
   std::string_view user_agent;

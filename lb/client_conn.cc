@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include <algorithm>
+
 #include "core/base/check.h"
 #include "core/tls_session.h"
 #include "lb/exchange.h"
@@ -18,23 +20,44 @@ ClientConn::ClientConn(Worker& worker, ShardListener& listener, const PeerAddres
       listener_(listener),
       stream_(*this, worker.stream_env()),
       timer_(*this),
-      peer_(peer),
       private_conns_(worker.session_entries()) {
-  for (const Network& network : listener.config().trusted_proxies) {
-    trusted_ = trusted_ || network.contains(peer);
-  }
+  set_peer(peer);
 }
 
 ClientConn::~ClientConn() {
   RW_CHECK(exchange_ == nullptr);
   RW_CHECK(parser_ == nullptr);
+  worker_.give_back_origin(origin_);
+}
+
+void ClientConn::set_peer(const PeerAddress& peer) {
+  peer_ = peer;
+  const auto& trusted = listener_.config().trusted_proxies;
+  trusted_ = std::any_of(trusted.begin(), trusted.end(),
+                         [&](const Network& network) { return network.contains(peer); });
+}
+
+ClientOrigin* ClientConn::origin() {
+  if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, stream_.fd());
+  return origin_;
 }
 
 void ClientConn::start(int fd) {
   stream_.adopt(fd);
+  stream_.set_receiving(true);
+  if (listener_.config().proxy.accept == config::ProxyAccept::kOff) return begin({});
+  awaits_proxy_ = true;
+  wait_for(Wait::kProxyHeader, listener_.config().timeouts.proxy_header);
+  size_t used = 0;
+  // Who may send none is not even listened to.
+  if (read_proxy_header({}, ProxyInput::kBytes, used)) begin({});
+}
+
+// What the connection begins with, behind a PROXY header: a TLS handshake, or a request. `bytes`
+// are what came of a handshake already.
+void ClientConn::begin(std::string_view bytes) {
   const config::Timeouts& timeouts = listener_.config().timeouts;
   if (!listener_.config().tls.has_value()) {
-    stream_.set_receiving(true);
     return wait_for(Wait::kFirstHead, timeouts.request_headers);
   }
   TlsServerContext* context = listener_.tls();
@@ -42,14 +65,53 @@ void ClientConn::start(int fd) {
     listener_.stats().refused_memory.add();
     return close();
   }
-  stream_.set_receiving(true);
   wait_for(Wait::kHandshake, timeouts.tls_handshake);
+  if (!bytes.empty()) stream_.feed(std::as_bytes(std::span(bytes)));
 }
 
 void ClientConn::on_secured(Socket& /*socket*/) {
   listener_.stats().tls_handshakes.add();
   if (stream_.tls()->resumed()) listener_.stats().tls_resumed.add();
   wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
+}
+
+bool ClientConn::read_proxy_header(std::string_view bytes, ProxyInput input, size_t& used) {
+  const ProxyVerdict verdict = judge_proxy_header(listener_.config().proxy, peer_, bytes, input);
+  switch (verdict.kind) {
+    case ProxyVerdict::Kind::kWait:
+      if (input == ProxyInput::kEnd) close();
+      return false;
+    case ProxyVerdict::Kind::kRefused: refuse_proxy_header(verdict.error); return false;
+    case ProxyVerdict::Kind::kHeader: {
+      const bool carries = !verdict.header.local;
+      if (carries) {
+        if (origin() == nullptr) {
+          close();
+          return false;
+        }
+        origin_->destination = carried_destination(verdict.header, origin_->destination);
+        origin_->keep_tlvs(verdict.header.tlvs);
+        set_peer(carried_client(verdict.header, peer_));
+      }
+      used += verdict.header.length;
+      break;
+    }
+    case ProxyVerdict::Kind::kNone: break;
+  }
+  awaits_proxy_ = false;
+  return true;
+}
+
+void ClientConn::refuse_proxy_header(ProxyError error) {
+  worker_.note_proxy_error(listener_, peer_, error);
+  AccessRecord record;
+  record.timestamp_us = worker_.wall_us();
+  record.client = peer_;
+  record.listener = listener_.config().name;
+  record.ended_by = AccessRecord::EndedBy::kProxy;
+  record.cause = kProxyErrorCauses[static_cast<size_t>(error)];
+  worker_.log_access(record);
+  close();
 }
 
 // Nothing of it is for a server, or for the access log.
@@ -110,7 +172,13 @@ size_t ClientConn::consume(std::string_view bytes) {
   RW_CHECK(!consuming_);
   consuming_ = true;
   size_t used = 0;
-  while (stream_.open() && !lingering_) {
+  bool settled = !awaits_proxy_;
+  if (!settled && read_proxy_header(bytes, ProxyInput::kBytes, used)) {
+    settled = !listener_.config().tls.has_value();
+    begin(settled ? std::string_view() : bytes.substr(used));
+    if (!settled) used = bytes.size();
+  }
+  while (settled && stream_.open() && !lingering_) {
     const std::string_view rest = bytes.substr(used);
     if (exchange_ != nullptr) {
       used += exchange_->on_request_bytes(rest);
@@ -259,11 +327,13 @@ void ClientConn::begin_linger() {
 // Sets the one deadline to what the connection waits for now.
 void ClientConn::rearm() {
   const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (awaits_proxy_) return;
   if (stalled_) return wait_for(Wait::kFlush, timeouts.client_idle);
   if (exchange_ != nullptr) {
     if (exchange_->wants_body()) return wait_for(Wait::kBody, timeouts.request_body);
     return wait_for(Wait::kNothing, 0);
   }
+  if (parser_ == nullptr && requests_ == 0) return;  // Only a PROXY header came so far.
   if (parser_ == nullptr) return wait_for(Wait::kKeepAlive, timeouts.keep_alive);
   // From the first byte of a head to its last, however slowly it trickles in.
   if (wait_ == Wait::kFirstHead || wait_ == Wait::kHead) return;
@@ -292,6 +362,8 @@ void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
     return close();
   }
   if (lingering_) return close_when_flushed();
+  size_t used = 0;
+  if (awaits_proxy_ && !read_proxy_header(in_.view(), ProxyInput::kEnd, used)) return;
   if (exchange_ != nullptr) {
     if (in_.empty()) exchange_->on_client_end(0);
     return;
@@ -315,6 +387,12 @@ void ClientConn::on_timer(Timer& /*timer*/) {
       listener_.stats().timeouts.add();
       handshake_failed("it did not end in time");
       return close();
+    case Wait::kProxyHeader: {
+      size_t used = 0;
+      // Without one, late: nothing of it came, or what came is no header.
+      if (!read_proxy_header(in_.view(), ProxyInput::kLate, used)) return;
+      return begin({});
+    }
     case Wait::kFirstHead:
     case Wait::kHead:
       listener_.stats().timeouts.add();

@@ -16,6 +16,7 @@
 #include "core/stream.h"
 #include "core/timers.h"
 #include "lb/listener.h"
+#include "lb/proxy_gate.h"
 #include "pool/session_store.h"
 #include "proto/http1_head.h"
 
@@ -58,6 +59,10 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   [[nodiscard]] ShardListener& listener() { return listener_; }
   [[nodiscard]] const PeerAddress& peer() const { return peer_; }
   [[nodiscard]] bool from_trusted_proxy() const { return trusted_; }
+  // What is known of the client's connection; nullptr: nothing was asked for yet.
+  [[nodiscard]] const ClientOrigin* known_origin() const { return origin_; }
+  // The same, made if need be; nullptr: out of memory.
+  [[nodiscard]] ClientOrigin* origin();
   [[nodiscard]] bool ended() const { return input_ended_; }
   // Requests so far, the current one included.
   [[nodiscard]] uint32_t requests() const { return requests_; }
@@ -82,6 +87,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // What the one deadline of a client connection currently means.
   enum class Wait : uint8_t {
     kNothing,
+    kProxyHeader,
     kHandshake,
     kFirstHead,
     kHead,
@@ -92,6 +98,12 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   };
 
   void wait_for(Wait what, int64_t ms);
+  void set_peer(const PeerAddress& peer);
+  void begin(std::string_view bytes);
+  // Looks for the PROXY header in `bytes`. True: that is settled, `used` grows by its length, and
+  // what follows is HTTP. False: it is not, or the client was closed.
+  bool read_proxy_header(std::string_view bytes, ProxyInput input, size_t& used);
+  void refuse_proxy_header(ProxyError error);
   // Takes heads and bodies from `bytes`; returns how many were used.
   size_t consume(std::string_view bytes);
   // True if a whole head was taken; `used` grows by its length.
@@ -110,6 +122,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   ShardListener& listener_;
   Exchange* exchange_ = nullptr;
   http1::HeadParser* parser_ = nullptr;  // while a head is being read
+  ClientOrigin* origin_ = nullptr;
   Stream stream_;
   Timer timer_;
   InBuffer in_;  // bytes that could not be used yet
@@ -117,8 +130,9 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   SessionStore private_conns_;
   Wait wait_ = Wait::kNothing;
   bool trusted_ = false;
-  bool consuming_ = false;    // inside consume(): what ends an exchange must not start another
-  bool input_ended_ = false;  // FIN or error seen
+  bool awaits_proxy_ = false;  // whether there is a PROXY header is not settled
+  bool consuming_ = false;     // inside consume(): what ends an exchange must not start another
+  bool input_ended_ = false;   // FIN or error seen
   bool lingering_ = false;
   bool stalled_ = false;  // queued bytes wait for the client
   uint32_t requests_ = 0;

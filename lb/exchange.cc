@@ -199,11 +199,14 @@ http1::RequestPlan Exchange::plan_request() {
 size_t Exchange::send_head(std::string_view bytes) {
   RW_CHECK(state_ == State::kSendHead && conn_ != nullptr);
   http1::Out out(worker_.render_buffer());
+  if (proxy_due_) out.put(proxy_header());
   if (!http1::write_request_head(request(), plan_request(), out)) {
-    give_back_server({.clean = true, .server_keeps = true});
+    // Without its PROXY header a connection must not be kept.
+    give_back_server({.clean = !proxy_due_, .server_keeps = true});
     answer(500, EndedBy::kProxy, "the rewritten head does not fit");
     return 0;
   }
+  proxy_due_ = false;
   state_ = State::kRelay;
   request_started_ = true;
   if (!kept_body_.empty()) return send_again(out.written(), bytes);

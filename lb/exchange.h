@@ -107,6 +107,8 @@ class Exchange final : public ServerUser, public Waiter {
   // Which server and connection (exchange_server.cc).
   [[nodiscard]] ShardUpstream::Picked pick_bound_server();
   [[nodiscard]] ServerSlot::Taken take_connection();
+  // The header that fresh connections begin with; empty: none, or out of memory.
+  [[nodiscard]] std::string_view proxy_header();
   void connection_ready();
   void reserve_connection(bool login);
   void connect_failed(int error);
@@ -186,6 +188,9 @@ class Exchange final : public ServerUser, public Waiter {
   uint64_t bytes_out_ = 0;
   std::string_view cause_;  // a literal: why it ended early
   uint16_t status_ = 0;
+  // What the connection's key was made with; a reload may change the upstream's meanwhile.
+  config::ProxySend proxy_version_ = config::ProxySend::kOff;
+  config::ProxyTlvs proxy_tlvs_;
   State state_ = State::kRoute;
   EndedBy ended_by_ = EndedBy::kNobody;
   bool request_done_ = false;      // all of the request was taken from the client
@@ -198,6 +203,7 @@ class Exchange final : public ServerUser, public Waiter {
   uint8_t stale_picks_ = 0;        // idle connections that were found dead
   bool login_ = false;             // the connection carries a login, so it is this client's alone
   bool in_turn_ = false;           // inside on_turn()
+  bool proxy_due_ = false;         // the connection is fresh: a PROXY header goes first
   bool was_reused_ = false;
   bool client_ended_ = false;
   bool server_ended_ = false;

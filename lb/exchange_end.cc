@@ -169,6 +169,10 @@ void Exchange::log() {
   record.target = head.view(head.target);
   record.host = head.view(head.authority);
   record.version = head.version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+  if (const ClientOrigin* origin = client_.known_origin()) {
+    record.sni = origin->find(proxy::Tlv::kAuthority);
+    record.unique_id = origin->find(proxy::Tlv::kUniqueId);
+  }
   record.status = status_;
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;

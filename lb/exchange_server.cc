@@ -123,14 +123,20 @@ ServerSlot::Taken Exchange::take_connection() {
   SessionStore& own = client_.private_conns();
   const http1::Head& head = request();
   const std::vector<config::PoolKey>& parts = upstream_->config().pool.key;
+  proxy_version_ = upstream_->config().send_proxy;
+  proxy_tlvs_ = upstream_->config().send_proxy_tlvs;
+  const std::string_view header = proxy_header();
+  if (header.empty() && proxy_version_ != config::ProxySend::kOff) return {.error = ENOBUFS};
   const config::UpstreamTls& tls = upstream_->config().tls;
+  const std::string_view host = head.view(head.authority);
+  const std::string_view sni =
+      tls.enabled && tls.sni_from_request ? name_without_port(host) : std::string_view();
   ConnKey dynamic;
   const ConnKey* key = nullptr;
-  if (!parts.empty() || (tls.enabled && tls.sni_from_request)) {
-    const std::string_view host = head.view(head.authority);
+  if (!parts.empty() || !header.empty() || !sni.empty()) {
     dynamic = worker_.connection_key(
-        slot.pool(), parts, host,
-        tls.sni_from_request ? name_without_port(host) : std::string_view(), client_.peer());
+        slot.pool(), parts,
+        {.host = host, .sni = sni, .proxy_header = header, .client = client_.peer()});
     key = &dynamic;
   }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {
@@ -150,10 +156,20 @@ ServerSlot::Taken Exchange::take_connection() {
   return slot.take(*this, key, rules);
 }
 
+std::string_view Exchange::proxy_header() {
+  if (proxy_version_ == config::ProxySend::kOff) return {};
+  ClientOrigin* origin = client_.origin();
+  if (origin == nullptr) return {};
+  return worker_.proxy_header(proxy_version_, proxy_tlvs_, client_.peer(), *origin);
+}
+
 // It is up, and this request's. From here on it is known who may use it.
 void Exchange::connection_ready() {
   connected_us_ = worker_.now_us();
-  const bool own = upstream_->config().pool.reuse == ReuseMode::kNever;
+  const bool named = proxy_version_ != config::ProxySend::kOff;
+  proxy_due_ = named && !was_reused_;
+  // Nobody else has the same header, so once this client is gone nobody could use it.
+  const bool own = named || upstream_->config().pool.reuse == ReuseMode::kNever;
   if (login_ || own) reserve_connection(login_);
 }
 

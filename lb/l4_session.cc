@@ -22,28 +22,52 @@ L4Session::L4Session(Worker& worker, ShardListener& listener, const PeerAddress&
 
 L4Session::~L4Session() {
   RW_CHECK(conn_ == nullptr && server_ == nullptr && upstream_ == nullptr);
+  worker_.give_back_origin(origin_);
 }
 
 void L4Session::start(int fd) {
   client_.adopt(fd);
-  if (!listener_.config().tls.has_value()) return begin();
+  // Read from the start, so that a client that leaves during the connect is noticed.
+  client_.set_receiving(true);
+  const config::Listener& config = listener_.config();
+  if (config.proxy.accept == config::ProxyAccept::kOff) return begin_tls();
+  phase_ = Phase::kProxyHeader;
+  const int64_t ms = config.timeouts.proxy_header;
+  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+  read_prelude(ProxyInput::kBytes);  // Who may send none is not even listened to.
+}
+
+void L4Session::read_prelude(ProxyInput input) {
+  if (phase_ == Phase::kProxyHeader && !read_proxy_header(input)) return;
+  worker_.timers().cancel(timer_);
+  if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+  begin_tls();
+}
+
+void L4Session::begin_tls() {
+  phase_ = Phase::kServer;
+  if (!listener_.config().tls.has_value()) return choose_route();
   TlsServerContext* context = listener_.tls();
   if (context == nullptr || !client_.start_tls_server(*context)) {
     listener_.stats().refused_memory.add();
     return end(EndedBy::kProxy, "no room for TLS", true);
   }
-  shaking_hands_ = true;
-  client_.set_receiving(true);
+  phase_ = Phase::kHandshake;
   const int64_t ms = listener_.config().timeouts.tls_handshake;
   if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+  if (early_.empty()) return;
+  // What came behind a PROXY header, in one piece with it.
+  const std::string bytes(early_.view());
+  early_.clear(worker_.chunks());
+  client_.feed(std::as_bytes(std::span(bytes)));
 }
 
 void L4Session::on_secured(Socket& /*socket*/) {
-  shaking_hands_ = false;
+  phase_ = Phase::kServer;
   worker_.timers().cancel(timer_);
   listener_.stats().tls_handshakes.add();
   if (client_.tls()->resumed()) listener_.stats().tls_resumed.add();
-  begin();
+  choose_route();
 }
 
 // It has failed, or not ended in time.
@@ -52,9 +76,37 @@ void L4Session::handshake_over(EndedBy by, std::string_view cause) {
   end(by, cause.empty() ? std::string_view("tls_closed") : cause, false);
 }
 
-void L4Session::begin() {
-  // Read from the start, so that a client that leaves during the connect is noticed.
-  client_.set_receiving(true);
+// False: there is more to come, or the session is over.
+bool L4Session::read_proxy_header(ProxyInput input) {
+  const ProxyVerdict verdict =
+      judge_proxy_header(listener_.config().proxy, peer_, early_.view(), input);
+  switch (verdict.kind) {
+    case ProxyVerdict::Kind::kWait:
+      if (input == ProxyInput::kEnd) end(EndedBy::kClient, "the client closed", false);
+      return false;
+    case ProxyVerdict::Kind::kRefused:
+      worker_.note_proxy_error(listener_, peer_, verdict.error);
+      end(EndedBy::kProxy, kProxyErrorCauses[static_cast<size_t>(verdict.error)], false);
+      return false;
+    case ProxyVerdict::Kind::kNone: return true;
+    case ProxyVerdict::Kind::kHeader: break;
+  }
+  const proxy::Header& header = verdict.header;
+  if (!header.local) {
+    origin_ = worker_.take_origin(listener_, client_.fd());
+    if (origin_ == nullptr) {
+      end(EndedBy::kProxy, "out of memory", true);
+      return false;
+    }
+    origin_->destination = carried_destination(header, origin_->destination);
+    origin_->keep_tlvs(header.tlvs);
+    peer_ = carried_client(header, peer_);
+  }
+  early_.consume(worker_.chunks(), header.length);
+  return true;
+}
+
+void L4Session::choose_route() {
   const config::Route* route = worker_.tcp_route(listener_.index());
   if (route == nullptr) return end(EndedBy::kProxy, "no route", false);
   upstream_ = &worker_.upstream(route->upstream);
@@ -153,12 +205,22 @@ void L4Session::on_server_connected(int error) {
   send_early();
 }
 
+// What the server is told about the client, and what the client has said, in one send.
 void L4Session::send_early() {
-  if (!early_.empty()) {
-    const std::string_view bytes = early_.view();
-    const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
-    server_->stats().bytes_sent.add(bytes.size());
-    if (!conn_->write({&piece, 1})) return server_takes_no_more();
+  std::string_view header;
+  const config::Upstream& config = upstream_->config();
+  if (config.send_proxy != config::ProxySend::kOff) {
+    if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
+    if (origin_ == nullptr) return end(EndedBy::kProxy, "out of memory", true);
+    header = worker_.proxy_header(config.send_proxy, config.send_proxy_tlvs, peer_, *origin_);
+  }
+  const std::string_view bytes = early_.view();
+  if (!header.empty() || !bytes.empty()) {
+    const iovec pieces[] = {
+        {.iov_base = const_cast<char*>(header.data()), .iov_len = header.size()},
+        {.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()}};
+    server_->stats().bytes_sent.add(header.size() + bytes.size());
+    if (!conn_->write(pieces)) return server_takes_no_more();
     early_.clear(worker_.chunks());
   }
   if (client_ended_) return conn_->shutdown_send();
@@ -190,6 +252,8 @@ void L4Session::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes)
     if (!early_.append(worker_.chunks(), text, SIZE_MAX)) {
       return end(EndedBy::kProxy, "out of buffers", true);
     }
+    if (phase_ != Phase::kServer) read_prelude(ProxyInput::kBytes);
+    if (closing_ || phase_ != Phase::kServer) return;
     if (early_.size() >= Stream::kLowWaterBytes) client_.set_receiving(false);
     return;
   }
@@ -208,8 +272,11 @@ void L4Session::on_server_drained() {
 
 void L4Session::on_receive_end(Socket& /*socket*/, int error) {
   client_ended_ = true;
-  if (shaking_hands_) return handshake_over(EndedBy::kClient, client_.tls()->failure().text());
+  if (phase_ == Phase::kHandshake) {
+    return handshake_over(EndedBy::kClient, client_.tls()->failure().text());
+  }
   if (error != 0) return end(EndedBy::kClient, "the client reset", true);
+  if (phase_ != Phase::kServer) return read_prelude(ProxyInput::kEnd);
   if (!connected_) {
     // With bytes it may have said all that it has to say; without, it is gone.
     if (early_.empty()) end(EndedBy::kClient, "the client closed", false);
@@ -260,10 +327,11 @@ void L4Session::on_server_timeout() {
 }
 
 void L4Session::on_timer(Timer& /*timer*/) {
-  if (shaking_hands_) {
+  if (phase_ == Phase::kHandshake) {
     listener_.stats().timeouts.add();
     return handshake_over(EndedBy::kProxy, "the TLS handshake did not end in time");
   }
+  if (phase_ != Phase::kServer) return read_prelude(ProxyInput::kLate);
   if (!connected_) return connect_next();
   const bool half = client_ended_ || server_ended_;
   end(EndedBy::kProxy, half ? "half-closed for too long" : "idle for too long", true);
@@ -323,6 +391,10 @@ void L4Session::log() {
   record.listener = listener_.config().name;
   if (upstream_ != nullptr) record.upstream = upstream_->name();
   if (server_ != nullptr) record.server = server_->object->name;
+  if (origin_ != nullptr) {
+    record.sni = origin_->find(proxy::Tlv::kAuthority);
+    record.unique_id = origin_->find(proxy::Tlv::kUniqueId);
+  }
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;
   record.total_us = worker_.now_us() - start_us_;

@@ -12,6 +12,7 @@
 #include "core/stream.h"
 #include "core/timers.h"
 #include "lb/listener.h"
+#include "lb/proxy_gate.h"
 #include "lb/upstream.h"
 #include "pool/server_conn.h"
 
@@ -58,10 +59,17 @@ class L4Session final : public SocketOwner,
  private:
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
+  // Where a session is before it has a server.
+  enum class Phase : uint8_t { kProxyHeader, kHandshake, kServer };
+
   static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
 
-  void begin();
+  void begin_tls();
   void handshake_over(EndedBy by, std::string_view cause);
+  // Looks at what the client has said before a server is chosen, and goes on to the next phase.
+  void read_prelude(ProxyInput input);
+  [[nodiscard]] bool read_proxy_header(ProxyInput input);
+  void choose_route();
   void connect_next();
   void wait_in_queue();
   [[nodiscard]] bool wait_for_descriptors(int error);
@@ -81,6 +89,7 @@ class L4Session final : public SocketOwner,
   ShardUpstream* upstream_ = nullptr;
   ShardServer* server_ = nullptr;
   ServerConn* conn_ = nullptr;
+  ClientOrigin* origin_ = nullptr;
   std::array<uint32_t, 16> tried_;
   uint32_t tried_count_ = 0;
   uint32_t tried_epoch_ = 0;
@@ -92,8 +101,8 @@ class L4Session final : public SocketOwner,
   PeerAddress peer_;
   std::string_view cause_;
   EndedBy ended_by_ = EndedBy::kNobody;
+  Phase phase_ = Phase::kServer;
   bool connected_ = false;
-  bool shaking_hands_ = false;  // TLS with the client
   bool client_ended_ = false;
   bool server_ended_ = false;
   bool send_broken_ = false;  // the server takes no more bytes

@@ -158,6 +158,16 @@ void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
       out.sample(labels, sum);
     }
   }
+  out.family("ringway_proxy_protocol_errors_total", "Clients closed over a PROXY header.",
+             MetricType::kCounter);
+  for (const auto& listener : snapshot.listeners) {
+    for (size_t i = 0; i < kProxyErrorNames.size(); ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : listener->shard.stats) sum += cell.stats.proxy_errors[i].get();
+      const MetricLabel labels[] = {{"listener", listener->name}, {"reason", kProxyErrorNames[i]}};
+      out.sample(labels, sum);
+    }
+  }
   out.family("ringway_listener_duration_seconds",
              "From the head of a request, or the accepting of "
              "a session, to its end.",

@@ -17,6 +17,7 @@
 #include "core/histogram.h"
 #include "lb/config/config.h"
 #include "lb/health/health.h"
+#include "lb/proxy_gate.h"
 #include "lb/router.h"
 #include "lb/server_controls.h"
 #include "pool/borrow.h"
@@ -33,10 +34,11 @@ struct ListenerStats {
   Counter refused_memory;  // closed at once: a slab or the chunk pool was exhausted
   Counter handed_over;     // accepted here, served by another shard
   Counter requests;
-  Counter active_requests;  // gauge
-  Counter responses[6];     // by class; [0]: the client left before one
-  Counter rejected_heads;   // 400 and the like, before routing
-  Counter timeouts;         // client-side: head, body, idle
+  Counter active_requests;                        // gauge
+  Counter responses[6];                           // by class; [0]: the client left before one
+  Counter rejected_heads;                         // 400 and the like, before routing
+  Counter timeouts;                               // client-side: head, body, idle
+  Counter proxy_errors[kProxyErrorNames.size()];  // closed over a PROXY header, by ProxyError
   Counter client_aborts;
   Counter bytes_received;
   Counter bytes_sent;

@@ -29,7 +29,9 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
                    .idle_floor = std::max(pool.min_idle_per_shard, warm)},
           // One that is to become empty opens none.
           .warm = http && object.controls.settings(server).ready() ? warm : 0,
-          .borrow = http && pool.share == config::Share::kBorrow,
+          // With a PROXY header no two shards have connections in common.
+          .borrow = http && pool.share == config::Share::kBorrow &&
+                    config_->send_proxy == config::ProxySend::kOff,
           .tls = context_.tls.upstream(index),
           .sni = config_->tls.sni};
 }

@@ -51,6 +51,8 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       clients_(options.clients_max),
       exchanges_(options.clients_max * 2),
       sessions_(options.clients_max),
+      tlv_rooms_(options.clients_max),
+      origins_(options.clients_max),
       pool_{stream_env_, timers_, server_conns_, pool_memory_},
       upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this,
                         options.peers == nullptr ? nullptr : this, tls_} {
@@ -407,21 +409,68 @@ int Worker::drop(const ShardMail& mail) {
 }
 
 ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::PoolKey> parts,
-                               std::string_view host, std::string_view sni,
-                               const PeerAddress& client) {
+                               const RequestKey& request) {
   pool_name_.clear();
   for (const config::PoolKey part : parts) {
     switch (part) {
       case config::PoolKey::kRequestHost:
         // Case does not tell hosts apart (RFC 9110 4.2.3).
-        for (const char c : host) pool_name_ += c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+        for (const char c : request.host)
+          pool_name_ += c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
         break;
-      case config::PoolKey::kClientIp: pool_name_ += client.write_ip(ip_buffer_); break;
+      case config::PoolKey::kClientIp: pool_name_ += request.client.write_ip(ip_buffer_); break;
     }
     pool_name_ += '\n';  // In neither of them.
   }
-  return key_buffer_.extend(pool.fixed_group().bytes(), {.sni = sni, .pool_name = pool_name_},
+  return key_buffer_.extend(pool.fixed_group().bytes(),
+                            {.sni = request.sni,
+                             .proxy_header = request.proxy_header,
+                             .pool_name = pool_name_},
                             pool_memory_.secret);
+}
+
+ClientOrigin* Worker::take_origin(ShardListener& listener, int fd) {
+  PeerAddress to = PeerAddress::local_of(fd);
+  if (to.family == PeerAddress::Family::kNone) {
+    to = PeerAddress::from(*listener.config().bind.front().address.get());
+  }
+  ClientOrigin* origin = origins_.take(to, tlv_rooms_);
+  if (origin == nullptr) listener.stats().refused_memory.add();
+  return origin;
+}
+
+void Worker::give_back_origin(ClientOrigin* origin) {
+  if (origin != nullptr) origins_.give_back(origin);
+}
+
+std::string_view Worker::proxy_header(config::ProxySend version, const config::ProxyTlvs& tlvs,
+                                      const PeerAddress& client, ClientOrigin& origin) {
+  if (tlvs.unique_id && origin.find(proxy::Tlv::kUniqueId).empty()) {
+    // The secret is another one in every process, so no two ever make the same.
+    char text[32];
+    const uint64_t parts[] = {next_id_++, options_.shard, static_cast<uint64_t>(wall_us())};
+    for (size_t half = 0; half < 2; ++half) {
+      HashKey key = pool_memory_.secret;
+      key.low += half;
+      uint64_t hash = hash_bytes(std::as_bytes(std::span(parts)), key);
+      for (size_t i = 0; i < 16; ++i, hash >>= 4)
+        text[16 * half + i] = "0123456789abcdef"[hash & 15];
+    }
+    // No room: then it is sent without.
+    (void)origin.add(proxy::Tlv::kUniqueId, {text, sizeof text});
+  }
+  return write_proxy_header(version, tlvs, client, origin, proxy_header_);
+}
+
+void Worker::note_proxy_error(ShardListener& listener, const PeerAddress& peer, ProxyError error) {
+  const auto index = static_cast<size_t>(error);
+  listener.stats().proxy_errors[index].add();
+  if (error == ProxyError::kTimeout) listener.stats().timeouts.add();
+  char ip[46];
+  const std::string_view pieces[] = {
+      "PROXY header refused: peer ", peer.write_ip(ip), ", listener ",
+      listener.config().name,        ", reason ",       kProxyErrorNames[index]};
+  log_event(pieces);
 }
 
 void Worker::reclaim() {

@@ -136,12 +136,29 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   Slab<SessionEntry>& session_entries() { return session_entries_; }
-  // The key of connections of `pool` that are kept apart by `parts` of a request, and by the name
-  // that is asked for in TLS if it is the request's. Valid until the next call.
+  // What is known of the connection `fd` that `listener` accepted; nullptr: out of memory
+  // (counted).
+  [[nodiscard]] ClientOrigin* take_origin(ShardListener& listener, int fd);
+  // `origin` may be null.
+  void give_back_origin(ClientOrigin* origin);
+  // The PROXY header for a server about `client`. Valid until the next call. Gives `origin` a
+  // unique id if one is wanted and it has none.
+  [[nodiscard]] std::string_view proxy_header(config::ProxySend version,
+                                              const config::ProxyTlvs& tlvs,
+                                              const PeerAddress& client, ClientOrigin& origin);
+  // Counts and logs that a client at `peer` is closed over its PROXY header.
+  void note_proxy_error(ShardListener& listener, const PeerAddress& peer, ProxyError error);
+  // The key of connections of `pool` that are kept apart by `parts` of a request, by the name that is
+  // asked for in TLS, and by the PROXY header they began with. Valid until the next call.
+  struct RequestKey {
+    std::string_view host;
+    std::string_view sni;           // empty: the server's own
+    std::string_view proxy_header;  // empty: none
+    const PeerAddress& client;
+  };
   [[nodiscard]] ConnKey connection_key(const ServerPool& pool,
                                        std::span<const config::PoolKey> parts,
-                                       std::string_view host, std::string_view sni,
-                                       const PeerAddress& client);
+                                       const RequestKey& request);
   // Frees it at the end of the turn, since its own functions may still be on the stack.
   void bury(Exchange& exchange);
   // A buffer of at least `bytes` for an answer of our own, beside render_buffer().
@@ -193,6 +210,10 @@ class Worker final : public BudgetPeers, public BorrowPost {
   Slab<ClientConn> clients_;
   Slab<Exchange> exchanges_;
   Slab<L4Session> sessions_;
+  Slab<TlvRoom> tlv_rooms_;  // before origins_, whose objects give rooms back
+  Slab<ClientOrigin> origins_;
+  std::array<char, ClientOrigin::kHeaderBytes> proxy_header_{};
+  uint64_t next_id_ = 0;  // of the unique ids made here
   PoolContext pool_;
   ClientList client_list_;
   SessionList session_list_;

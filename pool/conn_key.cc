@@ -129,6 +129,7 @@ ConnKey ConnKeyBuffer::extend(std::string_view fixed, const Added& added, HashKe
   overflow_ = false;
   put(fixed);
   if (!added.sni.empty()) put_name(kSni, added.sni);
+  if (!added.proxy_header.empty()) put_field(kProxyHeader, added.proxy_header);
   if (!added.pool_name.empty()) put_field(kPoolName, added.pool_name);
   ConnKey key = finish(false, secret);
   key.sni = added.sni;

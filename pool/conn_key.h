@@ -61,6 +61,7 @@ class ConnKeyBuffer {
   // What a request adds to a server's own part of the key.
   struct Added {
     std::string_view sni{};
+    std::string_view proxy_header{};
     std::string_view pool_name{};
   };
   // The same key as build() with `added` added to the parts that made `fixed`, which must have had

@@ -76,7 +76,13 @@ struct HeadParser::State {
   Status fail(Fault why);
   bool skip_empty_lines(uint32_t end);
   Status feed(uint32_t end);
+  // A control byte that a line may hold; a CR is looked at with the byte behind it.
+  [[nodiscard]] bool may_stand_inside(char c) const {
+    return c == '\r' || (c == '\t' && (lines != 0 || response));
+  }
   Fault check_bytes(uint32_t from, uint32_t to);
+  [[nodiscard]] Fault bare_cr(uint32_t at) const;
+  Fault control_byte(uint32_t at);
   Fault begin_line(uint32_t at) const;
   Fault end_line(uint32_t lf);
   Fault check_target_length(uint32_t known);
@@ -181,9 +187,7 @@ Fault HeadParser::State::check_bytes(uint32_t from, uint32_t to) {
   uint32_t at = from;
   while (at < to) {
     const char before = at > start_at ? base[at - 1] : '\0';
-    if (before == '\r' && base[at] != '\n') {
-      return {lines == 0 ? HeadError::kBadStartLine : HeadError::kBadField, at};
-    }
+    if (before == '\r' && base[at] != '\n') return bare_cr(at);
     if (before == '\n') {
       if (const Fault fault = begin_line(at)) return fault;
     }
@@ -193,15 +197,25 @@ Fault HeadParser::State::check_bytes(uint32_t from, uint32_t to) {
     const char c = base[at];
     if (c == '\n' && at > start_at && base[at - 1] == '\r') {
       if (const Fault fault = end_line(at)) return fault;
-    } else if (c != '\r' && (c != '\t' || (lines == 0 && !response))) {
-      if (const Fault fault = check_target_length(at)) return fault;
-      if (lines > 0) return {HeadError::kBadField, at};
-      const bool in_target = target_at != 0 && target_end == 0 && c != '\n';
-      return {in_target ? HeadError::kBadTarget : HeadError::kBadStartLine, at};
+    } else if (!may_stand_inside(c)) {
+      return control_byte(at);
     }
     ++at;
   }
   return check_target_length(to);
+}
+
+// `at` is behind a CR that no LF follows.
+Fault HeadParser::State::bare_cr(uint32_t at) const {
+  return {lines == 0 ? HeadError::kBadStartLine : HeadError::kBadField, at};
+}
+
+// `at` is a control byte that may not be there.
+Fault HeadParser::State::control_byte(uint32_t at) {
+  if (const Fault fault = check_target_length(at)) return fault;
+  if (lines > 0) return {HeadError::kBadField, at};
+  const bool in_target = target_at != 0 && target_end == 0 && base[at] != '\n';
+  return {in_target ? HeadError::kBadTarget : HeadError::kBadStartLine, at};
 }
 
 // `at` is the first byte of a line that is not the start line.

@@ -67,7 +67,7 @@ bool valid_ipv6(std::string_view text) {
   if (text.size() >= sizeof copy) return false;
   memcpy(copy, text.data(), text.size());
   copy[text.size()] = '\0';
-  in6_addr unused;
+  in6_addr unused{};
   return memchr(copy, '\0', text.size()) == nullptr && inet_pton(AF_INET6, copy, &unused) == 1;
 }
 

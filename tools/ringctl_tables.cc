@@ -107,6 +107,30 @@ void add_server(Table& table, const Json& server, bool& marked) {
              word(server, "busy"), word(server, "idle"), word(server, "requests")});
 }
 
+// Connections by state are columns; what else is counted is one column per kind.
+struct PoolColumns {
+  std::vector<std::string> states;
+  std::vector<std::string> kinds;
+};
+
+PoolColumns pool_columns(const Json& pools) {
+  PoolColumns columns;
+  const auto learn = [](std::vector<std::string>& names, const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  for (const Json& pool : pools) {
+    for (const auto& [kind, counts] : pool.items()) {
+      if (!counts.is_object()) continue;
+      if (kind != "connections") {
+        learn(columns.kinds, kind);
+        continue;
+      }
+      for (const auto& [state, count] : counts.items()) learn(columns.states, state);
+    }
+  }
+  return columns;
+}
+
 }  // namespace
 
 std::string servers_table(const std::string& text, bool bold) {
@@ -127,20 +151,7 @@ std::string pools_table(const std::string& text, bool bold) {
   const Json json = parse(text);
   if (!json.is_object() || !json.contains("pools")) return text;
   const Json& pools = json["pools"];
-  // Connections by state are columns; what else is counted is one column per kind.
-  std::vector<std::string> states;
-  std::vector<std::string> kinds;
-  const auto learn = [](std::vector<std::string>& names, const std::string& name) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  };
-  for (const Json& pool : pools) {
-    for (const auto& [kind, counts] : pool.items()) {
-      if (!counts.is_object()) continue;
-      if (kind != "connections") learn(kinds, kind);
-      if (kind != "connections") continue;
-      for (const auto& [state, count] : counts.items()) learn(states, state);
-    }
-  }
+  const auto [states, kinds] = pool_columns(pools);
   std::vector<std::string> headings = {"SHARD", "UPSTREAM", "SERVER"};
   for (const auto* names : {&states, &kinds}) {
     for (const std::string& name : *names) headings.push_back(upper(name));

@@ -12,6 +12,7 @@ namespace ringway {
 namespace {
 
 // A signal handler has no other way to find it.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<Control*> g_control{nullptr};
 
 void on_signal(int signal) {

@@ -1,11 +1,13 @@
 // bench/load/bench_slots.cc - a server with few places, which measures how long a free one stays
 // so.
 //
-// bench_slots --http PORT --places N --service-us US: answers every request after that time. Before
-// it stand a balancer that sends at most N requests at once and more clients than that, so whenever
-// a place is free, a request waits for it in the balancer. From the answer to the next request that
-// takes the place is the time the balancer, two sockets and the scheduler of the machine need. On
-// SIGTERM it prints one line of JSON: the quantiles of that, and the most requests at once.
+// bench_slots --http PORT --places N --service-us US --measure-ms MS: answers every request after
+// that time, and measures for MS from the first one on: what comes later, when clients leave in the
+// middle of their requests, counts for nothing. Before it stand a balancer that sends at most N
+// requests at once and more clients than that, so whenever a place is free, a request waits for it
+// in the balancer. From the answer to the next request that takes the place is the time the
+// balancer, two sockets and the scheduler of the machine need. On SIGTERM it prints one line of
+// JSON: the quantiles of that, and the most requests at once.
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -34,8 +36,11 @@ constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r
 
 class Slots {
  public:
-  Slots(uint16_t port, size_t places, uint64_t service_ns)
-      : listener_(listen_on(port)), places_(places), service_ns_(service_ns) {
+  Slots(uint16_t port, size_t places, uint64_t service_ns, uint64_t measure_ns)
+      : listener_(listen_on(port)),
+        places_(places),
+        service_ns_(service_ns),
+        measure_ns_(measure_ns) {
     poller_.add(listener_, EPOLLIN, kListener);
     sigset_t term;
     sigemptyset(&term);
@@ -84,11 +89,13 @@ class Slots {
       return;
     }
     const uint64_t now = now_ns();
+    if (end_ns_ == 0) end_ns_ = now + measure_ns_;
+    const bool counts = now < end_ns_;
     if (!free_since_.empty()) {
-      if (gaps_.size() < kGapsMax) gaps_.push_back(now - free_since_.front());
+      if (counts && gaps_.size() < kGapsMax) gaps_.push_back(now - free_since_.front());
       free_since_.pop_front();
     }
-    most_ = std::max(most_, due_.size() + 1);
+    if (counts) most_ = std::max(most_, due_.size() + 1);
     due_.push_back({now + service_ns_, fd, ids_[fd]});
   }
 
@@ -129,6 +136,8 @@ class Slots {
   int signal_ = -1;
   size_t places_;
   uint64_t service_ns_;
+  uint64_t measure_ns_;
+  uint64_t end_ns_ = 0;
   uint64_t last_id_ = 0;
   std::unordered_map<int, uint64_t> ids_;  // which connection a descriptor is
   std::deque<Due> due_;                    // in the order of their times
@@ -143,6 +152,7 @@ int run(int argc, char** argv) {
   uint64_t port = 0;
   uint64_t places = 0;
   uint64_t service_us = 2'000;
+  uint64_t measure_ms = 1'000;
   for (const Argument& argument : arguments(argc, argv)) {
     if (argument.name == "http")
       port = number(argument.value, 65535);
@@ -150,11 +160,15 @@ int run(int argc, char** argv) {
       places = number(argument.value, 100'000);
     else if (argument.name == "service-us")
       service_us = number(argument.value, 10'000'000);
+    else if (argument.name == "measure-ms")
+      measure_ms = number(argument.value, 10'000'000);
     else
-      fail("usage: bench_slots --http PORT --places N --service-us US");
+      fail("usage: bench_slots --http PORT --places N --service-us US --measure-ms MS");
   }
   prepare_process();
-  std::make_unique<Slots>(static_cast<uint16_t>(port), places, service_us * 1000)->run();
+  std::make_unique<Slots>(static_cast<uint16_t>(port), places, service_us * 1000,
+                          measure_ms * 1'000'000)
+      ->run();
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kEditBytesMax = 32U << 10U;
 
+constexpr const char* kTcpListener = "` is for HTTP, but this listener has protocol = \"tcp\"";
+
 const char* word_of(Protocol protocol) {
   return protocol == Protocol::kHttp ? "http" : "tcp";
 }
@@ -71,12 +73,45 @@ class Checker {
       conflict(uri != nullptr ? uri : find(node, "limits", "header_bytes"),
                "`uri_bytes` is more than `header_bytes`, which holds the target too");
     }
+    check_proxy(listener, node);
     if (listener.protocol == Protocol::kHttp) return;
-    for (const char* key : {"limits", "timeouts", "trusted_proxies", "forwarded", "x_forwarded"}) {
-      conflict(node.find(key), std::string("`") + key +
-                                   "` is for HTTP, but this listener has "
-                                   "protocol = \"tcp\"");
+    for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
+      conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
     }
+    for (const char* key : {"limits", "trusted_proxies", "forwarded", "x_forwarded"}) {
+      conflict(node.find(key), std::string("`") + key + kTcpListener);
+    }
+  }
+
+  void check_proxy(const Listener& listener, const Node& node) {
+    const ProxyProtocol& proxy = listener.proxy;
+    const Node* table = node.find("proxy_protocol");
+    if (proxy.accept == ProxyAccept::kOff) {
+      for (const char* key : {"from", "header_bytes"}) {
+        conflict(find(node, "proxy_protocol", key),
+                 std::string("`") + key + "` has no effect while `accept` is \"off\"");
+      }
+      conflict(find(node, "timeouts", "proxy_header"),
+               "`proxy_header` has no effect without `proxy_protocol`");
+      return;
+    }
+    const Node* from = table->find("from");
+    const bool broken = from != nullptr && !from->children.empty();
+    if (!proxy.from.empty() || proxy.from_unix || broken) return;
+    report_.error("E0106", (from != nullptr ? from : table)->defined_at(),
+                  "`from` is missing: the networks whose PROXY headers are believed",
+                  "such as from = [\"10.9.0.0/24\"]");
+  }
+
+  void check_send_proxy(const Upstream& upstream, const Node& node) {
+    if (upstream.send_proxy != ProxySend::kV2) {
+      conflict(node.find("send_proxy_tlvs"),
+               "`send_proxy_tlvs` belongs to send_proxy_protocol = \"v2\"");
+    }
+    if (upstream.send_proxy == ProxySend::kOff || upstream.pool.warm == 0) return;
+    const Node* warm = find(node, "pool", "warm");
+    conflict(warm != nullptr ? warm : node.find("send_proxy_protocol"),
+             "`warm` connections have no client yet that `send_proxy_protocol` could name");
   }
 
   void check_upstream(const Upstream& upstream, const Node& node) {
@@ -90,6 +125,7 @@ class Checker {
     check_servers(upstream, servers);
     check_balance(upstream, node);
     check_health(upstream.health, node);
+    check_send_proxy(upstream, node);
     if (upstream.protocol == Protocol::kHttp) return;
     conflict(node.find("pool"), "`pool` is for HTTP, but this upstream has protocol = \"tcp\"");
     for (const char* key : {"response_headers", "server_idle"}) {

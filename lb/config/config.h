@@ -29,6 +29,7 @@ struct Position {
 
 // All in milliseconds; kOff where the file says "off".
 struct Timeouts {
+  int64_t proxy_header = 3'000;
   int64_t request_headers = 10'000;
   int64_t request_body = 30'000;
   int64_t client_idle = 60'000;
@@ -43,6 +44,28 @@ struct Timeouts {
 
 enum class Protocol : uint8_t { kHttp, kTcp };
 enum class AcceptMode : uint8_t { kReuseport, kBalanced };
+
+// Whether clients begin with a PROXY header. Optional: they may.
+enum class ProxyAccept : uint8_t { kOff, kOptional, kRequired };
+
+struct ProxyProtocol {
+  ProxyAccept accept = ProxyAccept::kOff;
+  std::vector<Network> from;     // who may send one; never empty unless kOff or from_unix
+  bool from_unix = false;        // clients of unix sockets may
+  uint32_t header_bytes = 4096;  // of a whole header of version 2
+};
+
+// The PROXY header that servers are sent first.
+enum class ProxySend : uint8_t { kOff, kV1, kV2 };
+
+// What a header of version 2 says beside the addresses, where it is known.
+struct ProxyTlvs {
+  bool alpn = false;
+  bool authority = false;
+  bool unique_id = false;
+  bool ssl = false;
+  bool crc32c = false;
+};
 
 struct Limits {
   uint32_t header_bytes = 64 * 1024;
@@ -65,6 +88,7 @@ struct Listener {
   int backlog = 4096;
   uint64_t max_connections = kUnlimited;  // whole process
   std::vector<Network> trusted_proxies;
+  ProxyProtocol proxy;
   Limits limits;
   Timeouts timeouts;        // the listener's own over [defaults.timeouts]
   bool forwarded = false;   // also write RFC 7239 Forwarded
@@ -183,6 +207,9 @@ struct Health {
   std::string host;  // empty: the server's address
   std::vector<StatusRange> expect_status{StatusRange{}};
   std::string expect_body;  // substring; empty: any
+  // "LOCAL", or "UNKNOWN" in version 1. Not given: as the upstream's send_proxy.
+  ProxySend send_proxy = ProxySend::kOff;
+  bool send_proxy_given = false;
   bool operator==(const Health&) const = default;
 };
 
@@ -194,6 +221,8 @@ struct Upstream {
   std::string name;
   Position position;
   Protocol protocol = Protocol::kHttp;
+  ProxySend send_proxy = ProxySend::kOff;
+  ProxyTlvs send_proxy_tlvs;
   Balance balance;
   std::vector<Server> servers;
   Pool pool;

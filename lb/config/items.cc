@@ -223,6 +223,18 @@ void trusted_proxy(Reader& reader, const Key& /*key*/, const Node& node, void* o
                       "such as \"10.0.0.0/8\" or \"fd00::/8\", with no bits beyond the prefix");
 }
 
+void proxy_from(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  Network network;
+  if (node.text == "unix") {
+    member<&ProxyProtocol::from_unix>(object) = true;
+  } else if (Network::parse(node.text, network)) {
+    member<&ProxyProtocol::from>(object).push_back(network);
+  } else {
+    reader.report.error("E0307", node.span, quoted(node.text) + " is no IP network",
+                        "such as \"10.0.0.0/8\" or \"fd00::/8\", or \"unix\"");
+  }
+}
+
 void host(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   std::string name = lower(node.text);
   if (valid_host(name, true)) {
@@ -382,6 +394,22 @@ void pool_key(Reader& reader, const Key& /*key*/, const Node& node, void* object
   }
   reader.report.error("E0304", node.span, quoted(node.text) + " is no part of a connection's key",
                       "\"request.host\" or \"client.ip\"");
+}
+
+void proxy_tlv(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  constexpr std::pair<std::string_view, bool ProxyTlvs::*> kWords[] = {
+      {"alpn", &ProxyTlvs::alpn},
+      {"authority", &ProxyTlvs::authority},
+      {"unique_id", &ProxyTlvs::unique_id},
+      {"ssl", &ProxyTlvs::ssl},
+      {"crc32c", &ProxyTlvs::crc32c}};
+  for (const auto& [word, flag] : kWords) {
+    if (node.text != word) continue;
+    member<&Upstream::send_proxy_tlvs>(object).*flag = true;
+    return;
+  }
+  reader.report.error("E0305", node.span, quoted(node.text) + " is no TLV",
+                      "\"alpn\", \"authority\", \"unique_id\", \"ssl\" or \"crc32c\"");
 }
 
 void expect_status(Reader& reader, const Key& /*key*/, const Node& node, void* object) {

@@ -23,6 +23,7 @@ template <class Object>
 void report_missing(Reader& reader, const char* code, const Node& node, std::string message,
                     const std::vector<Object>& objects, std::span<const Node* const> nodes) {
   std::vector<std::string_view> names;
+  names.reserve(objects.size());
   for (const Object& object : objects) names.emplace_back(object.name);
   const std::string near(closest(node.text, names));
   Diagnostic& diagnostic = reader.report.error(
@@ -169,6 +170,7 @@ void resolve(Reader& reader, bool complete) {
     for (Server& server : upstream.servers) {
       server.max_connections = upstream.pool.max_connections_per_server;
     }
+    if (!upstream.health.send_proxy_given) upstream.health.send_proxy = upstream.send_proxy;
     // An inherited `choices` has no meaning for another algorithm.
     if (upstream.balance.algorithm != Algorithm::kLeastRequests) upstream.balance.choices = 0;
   }

@@ -109,8 +109,8 @@ const Section kEngineSection{.path = "engine",
                              .later = kLaterEngine};
 
 constexpr Key kDefaultTimeoutKeys[] = {
-    kRequestHeaders,  kRequestBody, kClientIdle, kKeepAlive,  kConnect,
-    kResponseHeaders, kServerIdle,  kTunnelIdle, kHalfClosed, kQueue,
+    kProxyHeader,     kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive, kConnect,
+    kResponseHeaders, kServerIdle,     kTunnelIdle,  kHalfClosed, kQueue,
 };
 const Section kDefaultTimeoutsSection{
     .path = "defaults.timeouts",
@@ -319,17 +319,39 @@ const Section kRootSection{
     .path = "", .doc = "The top level.", .keys = kRootKeys, .later = kLaterRoot};
 
 const Section* const kAll[] = {
-    &kRootSection,         &kProcessSection,         &kEngineSection,
-    &kDefaultsSection,     &kDefaultTimeoutsSection, &kDefaultHealthSection,
-    &kListenerSection,     &kListenerLimitsSection,  &kListenerTimeoutsSection,
-    &kRouteSection,        &kMatchSection,           &kRedirectSection,
-    &kRespondSection,      &kRejectSection,          &kRewriteSection,
-    &kRequestEditsSection, &kResponseEditsSection,   &kRouteTimeoutsSection,
-    &kUpstreamSection,     &kServerSection,          &kBalanceSection,
-    &kPoolSection,         &kQueueSection,           &kHealthSection,
-    &kExpectSection,       &kRetrySection,           &kUpstreamTimeoutsSection,
-    &kLogsSection,         &kAccessSection,          &kProcessLogSection,
-    &kMetricsSection,      &kAdminSection,
+    &kRootSection,
+    &kProcessSection,
+    &kEngineSection,
+    &kDefaultsSection,
+    &kDefaultTimeoutsSection,
+    &kDefaultHealthSection,
+    &kListenerSection,
+    &kListenerProxySection,
+    &kListenerLimitsSection,
+    &kListenerTimeoutsSection,
+    &kRouteSection,
+    &kMatchSection,
+    &kRedirectSection,
+    &kRespondSection,
+    &kRejectSection,
+    &kRewriteSection,
+    &kRequestEditsSection,
+    &kResponseEditsSection,
+    &kRouteTimeoutsSection,
+    &kUpstreamSection,
+    &kServerSection,
+    &kBalanceSection,
+    &kPoolSection,
+    &kQueueSection,
+    &kHealthSection,
+    &kExpectSection,
+    &kRetrySection,
+    &kUpstreamTimeoutsSection,
+    &kLogsSection,
+    &kAccessSection,
+    &kProcessLogSection,
+    &kMetricsSection,
+    &kAdminSection,
 };
 
 }  // namespace

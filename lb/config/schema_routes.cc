@@ -52,11 +52,49 @@ constexpr Key kLimitKeys[] = {
      .doc = "A request body. Longer ones get 413.",
      .example = "\"10MiB\""},
 };
-constexpr Key kListenerTimeoutKeys[] = {kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive};
+constexpr Choice kProxyAccepts[] = {
+    {"off", static_cast<uint64_t>(ProxyAccept::kOff)},
+    {"optional", static_cast<uint64_t>(ProxyAccept::kOptional)},
+    {"required", static_cast<uint64_t>(ProxyAccept::kRequired)},
+};
+constexpr Key kProxyKeys[] = {
+    {.name = "accept",
+     .kind = Kind::kEnum,
+     .choices = kProxyAccepts,
+     .number = store<&ProxyProtocol::accept>,
+     .initial = "off",
+     .doc = "`\"required\"`: every client begins with a header of version 1 or 2. "
+            "`\"optional\"`: it may. The address that the header carries becomes the client's, "
+            "in logs, `X-Forwarded-For`, hashing and `trusted_proxies`; a header that says LOCAL "
+            "or UNKNOWN changes nothing. A header that is wrong or comes from anybody else than "
+            "`from` closes the connection, and nothing of it reaches a server.",
+     .example = "\"required\""},
+    {.name = "from",
+     .kind = Kind::kTexts,
+     .max = 1000,
+     .text = item::proxy_from,
+     .clear =
+         [](void* object) {
+           member<&ProxyProtocol::from>(object).clear();
+           member<&ProxyProtocol::from_unix>(object) = false;
+         },
+     .doc = "Networks that may send a header; `\"unix\"` stands for the clients of unix sockets. "
+            "Needed unless `accept` is `\"off\"`.",
+     .example = "[\"10.9.0.0/24\", \"unix\"]"},
+    {.name = "header_bytes",
+     .kind = Kind::kSize,
+     .min = 232,
+     .max = 1U << 16U,
+     .number = store<&ProxyProtocol::header_bytes>,
+     .initial = "4KiB",
+     .doc = "A whole header of version 2. Longer ones close the connection.",
+     .example = "\"1KiB\""},
+};
+constexpr Key kListenerTimeoutKeys[] = {kProxyHeader, kRequestHeaders, kRequestBody, kClientIdle,
+                                        kKeepAlive};
 constexpr std::string_view kLaterListener[] = {
-    "http_versions",  "tls",    "max_connections_per_client",
-    "proxy_protocol", "socket", "h2",
-    "preread",        "udp",    "extends"};
+    "http_versions", "tls",    "max_connections_per_client", "socket", "h2", "preread",
+    "udp",           "extends"};
 constexpr Key kListenerKeys[] = {
     {.name = "bind",
      .kind = Kind::kTexts,
@@ -109,6 +147,11 @@ constexpr Key kListenerKeys[] = {
      .doc = "Networks whose `Forwarded` and `X-Forwarded-*` fields are believed and continued; "
             "those of all others are replaced.",
      .example = "[\"10.0.0.0/8\"]"},
+    {.name = "proxy_protocol",
+     .kind = Kind::kTable,
+     .section = &kListenerProxySection,
+     .into = into<&Listener::proxy>,
+     .doc = "PROXY headers that clients begin with."},
     {.name = "limits",
      .kind = Kind::kTable,
      .section = &kListenerLimitsSection,
@@ -350,13 +393,17 @@ const Section kListenerSection{.path = "listeners.NAME",
                                .doc = "Addresses that clients connect to.",
                                .keys = kListenerKeys,
                                .later = kLaterListener};
+const Section kListenerProxySection{
+    .path = "listeners.NAME.proxy_protocol",
+    .doc = "The PROXY protocol: a balancer in front says for whom it connects.",
+    .keys = kProxyKeys};
 const Section kListenerLimitsSection{.path = "listeners.NAME.limits",
                                      .doc = "What a request may be. HTTP only.",
                                      .keys = kLimitKeys};
 const Section kListenerTimeoutsSection{.path = "listeners.NAME.timeouts",
                                        .doc =
-                                           "The client's side, over `[defaults.timeouts]`. HTTP "
-                                           "only.",
+                                           "The client's side, over `[defaults.timeouts]`. All "
+                                           "but `proxy_header` are for HTTP.",
                                        .keys = kListenerTimeoutKeys,
                                        .later = kLaterTimeouts};
 const Section kRouteSection{

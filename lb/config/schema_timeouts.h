@@ -22,6 +22,10 @@ constexpr Key timeout_key(const char* name, void (*number)(void*, uint64_t), con
           .example = example};
 }
 
+inline constexpr Key kProxyHeader = timeout_key(
+    "proxy_header", store<&Timeouts::proxy_header>, "3s", "\"7s\"",
+    "The time a client has to send its PROXY header. Then it is closed, or, where the header is "
+    "optional and nothing came yet, taken as one without.");
 inline constexpr Key kRequestHeaders =
     timeout_key("request_headers", store<&Timeouts::request_headers>, "10s", "\"7s\"",
                 "The time a client has to send a whole request head. Then 408 is answered.");
@@ -55,7 +59,7 @@ inline constexpr Key kQueue = timeout_key(
     "How long a request or TCP session waits while every server has as much as it may. Then 503 is "
     "answered.");
 
-inline constexpr std::string_view kLaterTimeouts[] = {"proxy_header", "tls_handshake", "total"};
+inline constexpr std::string_view kLaterTimeouts[] = {"tls_handshake", "total"};
 
 constexpr Key interval_key(const char* name, void (*number)(void*, uint64_t), const char* initial,
                            const char* doc) {

@@ -238,6 +238,18 @@ constexpr Key kQueueKeys[] = {
          "are answered with 503.",
      .example = "100"},
 };
+constexpr Choice kProxySends[] = {
+    {"off", static_cast<uint64_t>(ProxySend::kOff)},
+    {"v1", static_cast<uint64_t>(ProxySend::kV1)},
+    {"v2", static_cast<uint64_t>(ProxySend::kV2)},
+};
+void store_health_proxy(void* object, uint64_t value) {
+  member<&Health::send_proxy>(object) = static_cast<ProxySend>(value);
+  member<&Health::send_proxy_given>(object) = true;
+}
+void clear_tlvs(void* object) {
+  member<&Upstream::send_proxy_tlvs>(object) = {};
+}
 constexpr Choice kHealthTypes[] = {
     {"off", static_cast<uint64_t>(HealthType::kOff)},
     {"tcp", static_cast<uint64_t>(HealthType::kTcp)},
@@ -269,6 +281,14 @@ constexpr Key kHealthKeys[] = {
      .initial = "up",
      .doc = "The state before the first verdict.",
      .example = "\"down\""},
+    {.name = "send_proxy_protocol",
+     .kind = Kind::kEnum,
+     .choices = kProxySends,
+     .number = store_health_proxy,
+     .doc = "The PROXY header that checks begin with, which says that they speak for nobody else "
+            "(LOCAL; UNKNOWN in version 1); absent: the version of the upstream's "
+            "`send_proxy_protocol`.",
+     .example = "\"v1\""},
     {.name = "method",
      .kind = Kind::kText,
      .text = item::health_method,
@@ -324,9 +344,8 @@ constexpr Key kRetryKeys[] = {
 };
 constexpr Key kUpstreamTimeoutKeys[] = {kConnect,    kResponseHeaders, kServerIdle,
                                         kTunnelIdle, kHalfClosed,      kQueue};
-constexpr std::string_view kLaterUpstream[] = {
-    "http_versions",       "sticky",         "tls",    "discover",
-    "send_proxy_protocol", "on_server_down", "outlier"};
+constexpr std::string_view kLaterUpstream[] = {"http_versions", "sticky",         "tls",
+                                               "discover",      "on_server_down", "outlier"};
 constexpr Key kUpstreamKeys[] = {
     {.name = "extends",
      .kind = Kind::kText,
@@ -348,6 +367,25 @@ constexpr Key kUpstreamKeys[] = {
      .clear = clear<&Upstream::servers>,
      .element = object::server,
      .doc = "The servers; at least one, here or in what it extends."},
+    {.name = "send_proxy_protocol",
+     .kind = Kind::kEnum,
+     .choices = kProxySends,
+     .number = store<&Upstream::send_proxy>,
+     .initial = "off",
+     .doc = "The PROXY header that every connection to these servers begins with: it names the "
+            "client. An HTTP connection that carries one is used again by the same client "
+            "connection only, so `pool.warm` has no place beside it.",
+     .example = "\"v2\""},
+    {.name = "send_proxy_tlvs",
+     .kind = Kind::kTexts,
+     .max = 5,
+     .text = item::proxy_tlv,
+     .clear = clear_tlvs,
+     .doc = "What a header of version 2 says beside the addresses, as far as it is known: "
+            "`\"alpn\"` and `\"ssl\"` if the client's own PROXY header said so, `\"authority\"` "
+            "(the TLS server name) likewise, `\"unique_id\"` from there or made here and then "
+            "in the access log too, `\"crc32c\"` always.",
+     .example = "[\"unique_id\", \"crc32c\"]"},
     {.name = "balance",
      .kind = Kind::kTable,
      .section = &kBalanceSection,

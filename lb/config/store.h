@@ -47,6 +47,7 @@ Text accept;  // checked where names are resolved (resolve.cc)
 Text cpus;
 Text bind;
 Text trusted_proxy;
+Text proxy_from;
 Text host;
 Text path;
 Text path_prefix;
@@ -65,6 +66,7 @@ Text strip_prefix;
 Text server_name;
 Text server_address;
 Text pool_key;
+Text proxy_tlv;
 Text health_method;
 Text health_path;
 Text health_host;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "lb/proxy_gate.h"
 
 namespace ringway {
 namespace {
@@ -45,8 +46,12 @@ std::string_view host_of(const CheckTarget& target) {
   return target.address_text;
 }
 
+// All that a check sends.
 std::string request_of(const CheckTarget& target) {
-  return target.health.method + " " + target.health.path +
+  char room[proxy::kV1BytesMax];
+  std::string request(write_own_proxy_header(target.health.send_proxy, room));
+  if (target.health.type == config::HealthType::kTcp) return request;
+  return request + target.health.method + " " + target.health.path +
          " HTTP/1.1\r\nHost: " + std::string(host_of(target)) +
          "\r\nUser-Agent: ringway-health\r\nConnection: close\r\n\r\n";
 }
@@ -103,11 +108,9 @@ void Watched::on_connected(Socket& /*socket*/, int error) {
   if (decided_) return;
   if (error != 0) return fail("connect", error);
   connected_ = true;
-  if (target_.health.type == config::HealthType::kTcp) {
-    return conclude(Result::kPassed, "connected");
-  }
   request_ = request_of(target_);
   request_sent_ = 0;
+  if (target_.health.type == config::HealthType::kTcp) return send_request();
   received_.clear();
   body_text_.clear();
   expect_response();
@@ -116,13 +119,15 @@ void Watched::on_connected(Socket& /*socket*/, int error) {
 }
 
 void Watched::send_request() {
+  if (request_.empty()) return conclude(Result::kPassed, "connected");  // That was the check.
   const iovec piece{.iov_base = request_.data() + request_sent_,
                     .iov_len = request_.size() - request_sent_};
   const ssize_t sent = io_.send(socket_, {&piece, 1});
   // A server that resets at once may have said why; but nothing says that it is well.
   if (sent < 0) return fail("request", static_cast<int>(-sent));
   request_sent_ += static_cast<size_t>(sent);
-  if (request_sent_ < request_.size()) io_.want_writable(socket_);
+  if (request_sent_ < request_.size()) return io_.want_writable(socket_);
+  if (target_.health.type == config::HealthType::kTcp) conclude(Result::kPassed, "connected");
 }
 
 void Watched::on_writable(Socket& /*socket*/) {

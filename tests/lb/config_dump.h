@@ -9,9 +9,10 @@
 namespace ringway::config {
 
 inline void dump(std::ostream& out, const Timeouts& t) {
-  out << " timeouts " << t.request_headers << ' ' << t.request_body << ' ' << t.client_idle << ' '
-      << t.keep_alive << ' ' << t.connect << ' ' << t.response_headers << ' ' << t.server_idle
-      << ' ' << t.tunnel_idle << ' ' << t.half_closed << ' ' << t.queue << '\n';
+  out << " timeouts " << t.proxy_header << ' ' << t.request_headers << ' ' << t.request_body << ' '
+      << t.client_idle << ' ' << t.keep_alive << ' ' << t.connect << ' ' << t.response_headers
+      << ' ' << t.server_idle << ' ' << t.tunnel_idle << ' ' << t.half_closed << ' ' << t.queue
+      << '\n';
 }
 
 inline void dump(std::ostream& out, const std::vector<std::string>& list) {
@@ -34,6 +35,13 @@ inline void dump(std::ostream& out, const Listener& l) {
     char text[46];
     out << " trusted " << network.base.write_ip(text) << '/' << int(network.prefix_bits) << '\n';
   }
+  out << " proxy " << int(l.proxy.accept) << ' ' << l.proxy.from_unix << ' '
+      << l.proxy.header_bytes;
+  for (const Network& network : l.proxy.from) {
+    char text[46];
+    out << ' ' << network.base.write_ip(text) << '/' << int(network.prefix_bits);
+  }
+  out << '\n';
   out << " limits " << l.limits.header_bytes << ' ' << l.limits.headers << ' ' << l.limits.uri_bytes
       << ' ' << l.limits.body_bytes << '\n';
   dump(out, l.timeouts);
@@ -67,12 +75,15 @@ inline void dump(std::ostream& out, const Health& h) {
       << h.down_interval << ' ' << h.timeout << ' ' << h.rise << ' ' << h.fall << ' '
       << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host;
   for (const StatusRange& range : h.expect_status) out << ' ' << range.first << '-' << range.last;
-  out << ' ' << h.expect_body << '\n';
+  out << ' ' << h.expect_body << ' ' << int(h.send_proxy) << '\n';
 }
 
 inline void dump(std::ostream& out, const Upstream& u) {
   out << "upstream " << u.name << ' ' << int(u.protocol) << " balance " << int(u.balance.algorithm)
       << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
+  const ProxyTlvs& tlvs = u.send_proxy_tlvs;
+  out << " send proxy " << int(u.send_proxy) << ' ' << tlvs.alpn << tlvs.authority << tlvs.unique_id
+      << tlvs.ssl << tlvs.crc32c << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
         << s.weight << ' ' << s.backup << ' ' << s.max_requests << ' ' << int(s.state) << '\n';

@@ -41,6 +41,11 @@ std::string company(const std::string& path, std::string_view key) {
   if (path == "upstreams.NAME.balance" && key == "key") return "algorithm = 'hash'\n";
   if (path == "upstreams.NAME.health" && key != "type") return "type = 'http'\n";
   if (path == "listeners.NAME.limits" && key == "uri_bytes") return "header_bytes = '64KiB'\n";
+  if (path == "listeners.NAME.proxy_protocol") {
+    return std::string(key == "accept" ? "" : "accept = 'required'\n") +
+           (key == "from" ? "" : "from = '10.0.0.0/8'\n");
+  }
+  if (path == "upstreams.NAME" && key == "send_proxy_tlvs") return "send_proxy_protocol = 'v2'\n";
   if (path == "admin" && key == "socket_mode") return "socket = '/run/x'\n";
   return "";
 }
@@ -73,11 +78,16 @@ Place place_of(const Section& section, std::string_view key) {
   if (path == "listeners.NAME") {
     return {kBase + route + kUpstream + (key == "bind" ? "[listeners.web]\n" : kListener), ""};
   }
-  if (path == "upstreams.NAME") return {kBase + kListener + route + kUpstream, ""};
+  if (path == "upstreams.NAME") {
+    return {kBase + kListener + route + kUpstream + company(path, key), ""};
+  }
+  const bool header = path == "listeners.NAME.timeouts" && key == "proxy_header";
+  const std::string listener =
+      kListener + (header ? "proxy_protocol = { accept = 'required', from = 'unix' }\n" : "");
   const std::string head = path == "upstreams.NAME.health.expect"
                                ? "[upstreams.u.health]\ntype = 'http'\n" + table(section)
                                : table(section) + company(path, key);
-  return {kBase + kListener + route + kUpstream + head, ""};
+  return {kBase + listener + route + kUpstream + head, ""};
 }
 
 bool is_leaf(const Key& key) {
@@ -97,6 +107,7 @@ bool has_own_test(const Section& section, std::string_view key) {
   const std::string path = section.path;
   return path.empty() || key == "protocol" || key == "extends" ||
          (path == "upstreams.NAME.balance" && key == "key") ||
+         (path == "listeners.NAME.proxy_protocol" && key != "header_bytes") ||
          (path == "upstreams.NAME.health" && key == "type") ||
          (path == "routes[]" && (key == "listeners" || key == "upstream")) ||
          (path == "routes[]" && key == "name");

@@ -265,6 +265,23 @@ TEST_CASE("HealthChecker: HTTP check -> one request, exactly this") {
         "HEAD /healthz?deep=1 HTTP/1.1\r\nHost: api.example.com\r\n" + rest);
 }
 
+TEST_CASE("HealthChecker: send_proxy_protocol -> LOCAL or UNKNOWN goes first, and is a TCP check") {
+  const std::string local("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16);
+  for (const auto& io : engines()) {
+    Bench bench(*io);
+    for (const auto version : {config::ProxySend::kV1, config::ProxySend::kV2}) {
+      const std::string header = version == config::ProxySend::kV1 ? "PROXY UNKNOWN\r\n" : local;
+      config::Health health = health_of(config::HealthType::kHttp);
+      health.send_proxy = version;
+      CHECK(bench.reason_for(bench.serve({answer("")}), health, true) == "status 200");
+      CHECK(bench.servers.back()->received().starts_with(header + "GET / HTTP/1.1\r\n"));
+      health.type = config::HealthType::kTcp;
+      CHECK(bench.reason_for(bench.serve({"", End::kStay}), health, true) == "connected");
+      CHECK(bench.run([&] { return bench.servers.back()->received() == header; }));
+    }
+  }
+}
+
 TEST_CASE("HealthChecker: HEAD that announces a length, and a text -> judged without waiting") {
   EpollEngine io(0);
   Bench bench(io);

@@ -284,31 +284,16 @@ TEST_CASE("ConnKey: extended by a request's part it is the key built whole") {
   for (const std::string& name :
        {std::string(), std::string("a.example\n"), std::string(9'000, 'x')}) {
     ConnKeyParts whole = fixed;
+    whole.proxy_header = "PROXY UNKNOWN\r\n";
     whole.pool_name = name;
     const Built expected(whole);
-    const ConnKey key = buffer.extend(bytes, {.pool_name = name}, kSecret);
+    const ConnKey key =
+        buffer.extend(bytes, {.proxy_header = whole.proxy_header, .pool_name = name}, kSecret);
     CHECK(key.single_use == expected.single_use);
     if (key.single_use) continue;
     CHECK(key.bytes == expected.bytes);
     CHECK(key.hash == expected.hash);
   }
-}
-
-TEST_CASE("ConnKey: extended by a name for TLS it is the key built whole, in any case") {
-  ServerAddress address;
-  REQUIRE(parse_address("10.0.0.1:80", address));
-  ConnKeyParts parts{.destination = address.get(),
-                     .destination_length = address.length,
-                     .tls_profile = 3};
-  ConnKeyBuffer buffer;
-  const std::string fixed(buffer.build(parts, kSecret).bytes);
-  parts.sni = "a.example";
-  parts.pool_name = "x";
-  const Built whole(parts);
-  const ConnKey key = buffer.extend(fixed, {.sni = "A.Example.", .pool_name = "x"}, kSecret);
-  CHECK(key.bytes == whole.bytes);
-  CHECK(key.hash == whole.hash);
-  CHECK(key.sni == "A.Example.");
 }
 
 TEST_CASE("ConnKey: the hash depends on the process's secret, the bytes do not") {

@@ -1,0 +1,357 @@
+// tests/lb/proxy_gate_test.cc - whose PROXY header is believed, what it changes, what servers get.
+#include "lb/proxy_gate.h"
+
+#include "tests/lb/one_worker.h"
+
+using namespace ringway;
+
+namespace {
+
+PeerAddress peer(const std::string& text) {
+  ServerAddress address;
+  REQUIRE(parse_address(text, address));
+  return PeerAddress::from(*address.get());
+}
+
+const std::string kHeader = "PROXY TCP4 192.0.2.7 198.51.100.1 5555 443\r\n";
+
+// With the clients of the simulation, which are at 127.0.0.1, as those to trust, or not.
+std::string accept(const std::string& word, const std::string& from = "0.0.0.0/0") {
+  return "proxy_protocol = { accept = \"" + word + "\", from = [\"" + from +
+         "\"] }\ntimeouts.proxy_header = \"100ms\"\n";
+}
+
+uint64_t errors(OneWorker& world, ProxyError error) {
+  uint64_t sum = 0;
+  for (const Counter& counter : world.listener().proxy_errors) sum += counter.get();
+  CHECK(sum == world.listener().proxy_errors[static_cast<size_t>(error)].get());
+  return sum;
+}
+
+// Takes all that comes and sends back how it begins.
+size_t echo(SimConnection& connection, std::string_view bytes) {
+  connection.send(bytes);
+  return bytes.size();
+}
+
+// Answers a request with its head, the PROXY header before it included.
+size_t mirror(SimConnection& connection, std::string_view bytes) {
+  const size_t end = bytes.find("\r\n\r\nGET");  // Not the signature of version 2.
+  const size_t head_end = bytes.find("\r\n\r\n", end == std::string_view::npos ? 16 : end + 4);
+  if (head_end == std::string_view::npos) return 0;
+  const std::string body(bytes.substr(0, head_end + 4));
+  connection.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+                  body);
+  return head_end + 4;
+}
+
+ProxyVerdict judge(config::ProxyAccept accept, std::string_view bytes,
+                   ProxyInput input = ProxyInput::kBytes, bool trusted = true) {
+  static config::ProxyProtocol config;
+  config.accept = accept;
+  config.from.resize(1);
+  REQUIRE(Network::parse("10.0.0.0/8", config.from[0]));
+  return judge_proxy_header(config, peer(trusted ? "10.0.0.1:1" : "11.0.0.1:1"), bytes, input);
+}
+
+}  // namespace
+
+TEST_CASE("proxy gate: the table of who may send what") {
+  using Kind = ProxyVerdict::Kind;
+  constexpr auto kRequired = config::ProxyAccept::kRequired;
+  constexpr auto kOptional = config::ProxyAccept::kOptional;
+  CHECK(judge(kRequired, kHeader).kind == Kind::kHeader);
+  CHECK(judge(kOptional, kHeader).kind == Kind::kHeader);
+  CHECK(judge(kRequired, "", ProxyInput::kBytes, false).error == ProxyError::kUntrusted);
+  CHECK(judge(kOptional, "", ProxyInput::kBytes, false).kind == Kind::kWait);
+  // A whole signature is enough to know.
+  CHECK(judge(kOptional, "PROXY", ProxyInput::kBytes, false).kind == Kind::kWait);
+  CHECK(judge(kOptional, "PROXY ", ProxyInput::kBytes, false).error == ProxyError::kUntrusted);
+  CHECK(judge(kOptional, "GET", ProxyInput::kBytes, false).kind == Kind::kNone);
+  CHECK(judge(kRequired, "GET").error == ProxyError::kMissing);
+  CHECK(judge(kOptional, "GET").kind == Kind::kNone);
+  for (const auto accept : {kRequired, kOptional}) {
+    CHECK(judge(accept, "PROXY x\r\n").error == ProxyError::kUnsupported);
+    CHECK(judge(accept, "PROXY TCP4 x\r\n").error == ProxyError::kMalformed);
+    CHECK(judge(accept, "PROXY " + std::string(200, 'x')).error == ProxyError::kTooLong);
+    CHECK(judge(accept, "PROXY TC", ProxyInput::kEnd).error == ProxyError::kTruncated);
+    CHECK(judge(accept, "PROXY TC", ProxyInput::kLate).error == ProxyError::kTimeout);
+    CHECK(judge(accept, "P", ProxyInput::kLate).error == ProxyError::kTimeout);
+  }
+  CHECK(judge(kRequired, "", ProxyInput::kEnd).kind == Kind::kWait);
+  CHECK(judge(kRequired, "P", ProxyInput::kEnd).error == ProxyError::kTruncated);
+  CHECK(judge(kRequired, "", ProxyInput::kLate).error == ProxyError::kTimeout);
+  CHECK(judge(kOptional, "", ProxyInput::kEnd).kind == Kind::kNone);
+  CHECK(judge(kOptional, "P", ProxyInput::kEnd).kind == Kind::kNone);
+  CHECK(judge(kOptional, "", ProxyInput::kLate).kind == Kind::kNone);
+}
+
+TEST_CASE("proxy gate: clients of unix sockets -> trusted by the word \"unix\" alone") {
+  config::ProxyProtocol config{.accept = config::ProxyAccept::kRequired, .from = {}};
+  config.from.resize(1);
+  REQUIRE(Network::parse("0.0.0.0/0", config.from[0]));
+  CHECK(judge_proxy_header(config, {}, kHeader, ProxyInput::kBytes).error ==
+        ProxyError::kUntrusted);
+  config.from_unix = true;
+  CHECK(judge_proxy_header(config, {}, kHeader, ProxyInput::kBytes).kind ==
+        ProxyVerdict::Kind::kHeader);
+}
+
+TEST_CASE("proxy gate: a carried address that is a mapped IPv4 one -> the IPv4 one") {
+  const proxy::Parsed parsed =
+      proxy::parse("PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 5555 443\r\n", 4096);
+  REQUIRE(parsed.status == proxy::Status::kDone);
+  CHECK(carried_client(parsed.header, {}) == peer("192.0.2.7:5555"));
+  CHECK(carried_destination(parsed.header, {}) == peer("[2001:db8::1]:443"));
+  const proxy::Parsed unknown = proxy::parse("PROXY UNKNOWN\r\n", 4096);
+  CHECK(carried_client(unknown.header, peer("10.0.0.1:1")) == peer("10.0.0.1:1"));
+}
+
+TEST_CASE("proxy gate: headers for servers -> both families, mixed ones as IPv6") {
+  Slab<TlvRoom> rooms(1);
+  ClientOrigin origin(peer("198.51.100.1:443"), rooms);
+  std::array<char, ClientOrigin::kHeaderBytes> out;
+  const auto v1 = [&](const PeerAddress& client) {
+    return write_proxy_header(config::ProxySend::kV1, {}, client, origin, out);
+  };
+  CHECK(v1(peer("192.0.2.7:5555")) == kHeader);
+  CHECK(v1(peer("[2001:db8::7]:5555")) ==
+        "PROXY TCP6 2001:db8::7 ::ffff:198.51.100.1 5555 443\r\n");
+  CHECK(v1({}) == "PROXY UNKNOWN\r\n");
+  CHECK(write_own_proxy_header(config::ProxySend::kV1, out) == "PROXY UNKNOWN\r\n");
+  CHECK(write_own_proxy_header(config::ProxySend::kOff, out).empty());
+}
+
+TEST_CASE("proxy gate: TLVs -> only those that were asked for, and nothing when there is no room") {
+  Slab<TlvRoom> rooms(1);
+  ClientOrigin origin(peer("198.51.100.1:443"), rooms);
+  CHECK(origin.find(proxy::Tlv::kAlpn).empty());
+  REQUIRE(origin.add(proxy::Tlv::kAuthority, "a.example"));
+  REQUIRE(origin.add(proxy::Tlv::kAlpn, "h2"));
+  CHECK_FALSE(origin.add(proxy::Tlv::kSsl, std::string(TlvRoom::kBytes, 'x')));
+  CHECK(origin.find(proxy::Tlv::kSsl).empty());
+  ClientOrigin other(peer("198.51.100.1:443"), rooms);
+  CHECK_FALSE(other.add(proxy::Tlv::kAlpn, "h2"));  // No second room.
+  std::array<char, ClientOrigin::kHeaderBytes> out;
+  const std::string_view header =
+      write_proxy_header(config::ProxySend::kV2, {.authority = true, .crc32c = true},
+                         peer("192.0.2.7:5555"), origin, out);
+  const proxy::Parsed parsed = proxy::parse(header, 4096);
+  REQUIRE(parsed.status == proxy::Status::kDone);
+  CHECK(parsed.header.checksum);
+  CHECK(proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kAuthority) == "a.example");
+  CHECK(proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kAlpn).empty());
+}
+
+TEST_CASE("ClientConn: a PROXY header, at once or byte by byte -> its address in X-Forwarded-For") {
+  OneWorker world({mirror}, "", accept("required"));
+  const std::string at_once = world.ask(kHeader + kGet + kGet);
+  CHECK(count_of(at_once, "X-Forwarded-For: 192.0.2.7\r\n") == 2);
+  std::vector<std::string> bytes;
+  for (const char c : kHeader + kGet) bytes.emplace_back(1, c);
+  SimConnection& slow = world.client(bytes);
+  world.run(90);  // All of the header is there within its time.
+  world.run(100);
+  CHECK(count_of(slow.received(), "X-Forwarded-For: 192.0.2.7\r\n") == 1);
+  CHECK(errors(world, ProxyError::kMissing) == 0);
+}
+
+TEST_CASE("ClientConn: a carried address -> what trusted_proxies is asked about") {
+  OneWorker world({mirror}, "", accept("required") + "trusted_proxies = [\"192.0.2.0/24\"]\n");
+  const std::string get = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+  CHECK(count_of(world.ask(kHeader + get), "203.0.113.9, 192.0.2.7") == 1);
+  const std::string other = "PROXY TCP4 192.1.2.7 198.51.100.1 5555 443\r\n";
+  CHECK(count_of(world.ask(other + get), "203.0.113.9") == 0);
+}
+
+TEST_CASE("ClientConn: bad PROXY headers -> closed, counted by reason, and no server sees a byte") {
+  struct Bad {
+    const char* accept;
+    const char* from;
+    std::string bytes;
+    ProxyError error;
+  };
+  const Bad bads[] = {
+      {"required", "192.168.0.0/16", kHeader, ProxyError::kUntrusted},
+      {"optional", "192.168.0.0/16", kHeader, ProxyError::kUntrusted},
+      {"required", "0.0.0.0/0", "", ProxyError::kMissing},
+      {"optional", "0.0.0.0/0", "PROXY TCP4 1 2 3 4\r\n", ProxyError::kMalformed},
+      {"optional", "0.0.0.0/0", "PROXY " + std::string(120, 'x'), ProxyError::kTooLong},
+      {"required", "0.0.0.0/0", "PROXY UDP4 1 2 3 4\r\n", ProxyError::kUnsupported},
+  };
+  for (const bool tcp : {false, true}) {
+    for (const Bad& bad : bads) {
+      CAPTURE(bad.bytes);
+      OneWorker world({tcp ? ServerScript(echo) : answers("one")}, "", accept(bad.accept, bad.from),
+                      tcp);
+      SimConnection& client = world.client({bad.bytes + kGet});
+      world.run(50);
+      CHECK(client.received() == "");
+      CHECK(client.ended());
+      CHECK(errors(world, bad.error) == 1);
+      CHECK(world.server(0).connects.get() == 0);
+    }
+  }
+}
+
+TEST_CASE("ClientConn: half a header, then silence or an end -> closed in time") {
+  for (const bool tcp : {false, true}) {
+    OneWorker world({tcp ? ServerScript(echo) : answers("one")}, "", accept("required"), tcp);
+    SimConnection& silent = world.client({"PROXY TCP4 1"});
+    world.run(50);
+    CHECK(!silent.ended());
+    world.run(100);
+    CHECK(silent.ended());
+    CHECK(errors(world, ProxyError::kTimeout) == 1);
+    CHECK(world.listener().timeouts.get() == 1);
+    SimConnection& cut = world.client({"PROXY TCP4 1"});
+    world.run(20);
+    cut.finish();
+    world.run(20);
+    CHECK(cut.ended());
+    CHECK(world.listener().proxy_errors[static_cast<size_t>(ProxyError::kTruncated)].get() == 1);
+    // A port check that says nothing is nobody's error.
+    SimConnection& probe = world.client({});
+    world.run(20);
+    probe.finish();
+    world.run(20);
+    CHECK(probe.ended());
+    CHECK(world.listener().proxy_errors[static_cast<size_t>(ProxyError::kTruncated)].get() == 1);
+    CHECK(world.server(0).connects.get() == 0);
+  }
+}
+
+TEST_CASE("ClientConn: optional and none -> served with the address it has, also after a silence") {
+  OneWorker world({mirror}, "", accept("optional"));
+  CHECK(count_of(world.ask(kGet), "X-Forwarded-For: 127.0.0.1") == 1);
+  SimConnection& silent = world.client({});
+  world.run(150);
+  CHECK(!silent.ended());
+  silent.send(kGet);
+  world.run(50);
+  CHECK(count_of(silent.received(), "HTTP/1.1 200") == 1);
+  CHECK(errors(world, ProxyError::kTimeout) == 0);
+}
+
+TEST_CASE("ClientConn: only a header, then silence -> the deadline of a first head holds") {
+  OneWorker world({mirror}, "", accept("required") + "timeouts.request_headers = \"200ms\"\n");
+  SimConnection& client = world.client({kHeader});
+  world.run(150);
+  CHECK(!client.ended());
+  world.run(150);
+  CHECK(client.ended());
+  CHECK(world.listener().timeouts.get() == 1);
+}
+
+TEST_CASE("L4Session: optional and silent -> connected after the time for a header") {
+  OneWorker world({echo}, "", accept("optional"), true);
+  SimConnection& client = world.client({});
+  world.run(50);
+  CHECK(world.server(0).connects.get() == 0);
+  world.run(100);
+  CHECK(world.server(0).connects.get() == 1);
+  client.send("late");
+  world.run(50);
+  CHECK(client.received() == "late");
+}
+
+TEST_CASE("L4Session: the carried address is passed on, header first, then the client's bytes") {
+  OneWorker world({echo}, "send_proxy_protocol = \"v1\"\n", accept("required"), true);
+  CHECK(world.ask(kHeader + "abc") == kHeader + "abc");
+  // Without a byte of the client the server is greeted as well.
+  CHECK(world.ask(kHeader) == kHeader);
+  // UNKNOWN: the connection's own ends.
+  const std::string own = world.ask("PROXY UNKNOWN\r\nabc");
+  CHECK(own.starts_with("PROXY TCP4 127.0.0.1 10.0.0.1 "));
+  CHECK(own.ends_with(" 80\r\nabc"));
+}
+
+TEST_CASE("L4Session: TLVs of the client's header -> passed on with a unique id made here") {
+  OneWorker world({echo},
+                  "send_proxy_protocol = \"v2\"\n"
+                  "send_proxy_tlvs = [\"alpn\", \"authority\", \"unique_id\", \"crc32c\"]\n",
+                  accept("required"), true);
+  std::array<char, 512> out;
+  proxy::Plan plan{.family = proxy::Family::kIPv4, .alpn = "h2", .authority = "a.example"};
+  plan.source.ip[0] = 1;
+  plan.destination.ip[0] = 2;
+  const std::string sent(proxy::write_v2(plan, out));
+  const std::string first = world.ask(sent + "abc");
+  const std::string second = world.ask(sent + "abc");
+  const proxy::Parsed parsed = proxy::parse(first, 4096);
+  REQUIRE(parsed.status == proxy::Status::kDone);
+  CHECK(parsed.header.checksum);
+  CHECK(parsed.header.source.ip == plan.source.ip);
+  CHECK(first.substr(parsed.header.length) == "abc");
+  CHECK(proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kAlpn) == "h2");
+  CHECK(proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kAuthority) == "a.example");
+  const std::string_view id = proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kUniqueId);
+  CHECK(id.size() == 32);
+  const proxy::Parsed again = proxy::parse(second, 4096);
+  CHECK(proxy::find_tlv(again.header.tlvs, proxy::Tlv::kUniqueId) != id);
+}
+
+TEST_CASE("Exchange: send_proxy_protocol -> a header per connection, which no other client uses") {
+  for (const char* reuse : {"safe", "aggressive", "always", "auto", "never"}) {
+    CAPTURE(reuse);
+    OneWorker world({mirror},
+                    "send_proxy_protocol = \"v1\"\npool.reuse = \"" + std::string(reuse) + "\"\n",
+                    accept("required"));
+    SimConnection& one = world.client({kHeader + kGet});
+    world.run(50);
+    one.send(kGet);
+    world.run(50);
+    // One connection, one header, two requests.
+    CHECK(count_of(one.received(), "HTTP/1.1 200") == 2);
+    CHECK(count_of(one.received(), kHeader) == 1);
+    CHECK(world.server(0).connects.get() == 1);
+    const std::string other = "PROXY TCP4 192.0.2.8 198.51.100.1 5555 443\r\n";
+    const std::string got = world.ask(other + kGet);
+    CHECK(count_of(got, other) == 1);
+    CHECK(world.server(0).connects.get() == 2);
+    // Even the same ends once more are another client.
+    CHECK(count_of(world.ask(kHeader + kGet), kHeader) == 1);
+    CHECK(world.server(0).connects.get() == 3);
+    // Gone with its client.
+    one.finish();
+    world.run(50);
+    CHECK(world.server(0).pool.closed[static_cast<size_t>(CloseReason::kSessionEnd)].get() == 1);
+  }
+}
+
+TEST_CASE("Exchange: a dead private connection -> the fresh one begins with the header again") {
+  bool once = true;
+  OneWorker world({[&](SimConnection& connection, std::string_view bytes) -> size_t {
+                    const size_t used = mirror(connection, bytes);
+                    if (used > 0 && once) connection.finish();
+                    if (used > 0) once = false;
+                    return used;
+                  }},
+                  "send_proxy_protocol = \"v1\"\n", accept("required"));
+  SimConnection& client = world.client({kHeader + kGet});
+  world.run(50);
+  client.send(kGet);
+  world.run(50);
+  CHECK(count_of(client.received(), "HTTP/1.1 200") == 2);
+  CHECK(count_of(client.received(), kHeader) == 2);
+  CHECK(world.server(0).connects.get() == 2);
+}
+
+TEST_CASE(
+    "Exchange: a reload that changes send_proxy_protocol -> no connection of before is used") {
+  OneWorker world({mirror}, "", "");
+  SimConnection& client = world.client({kGet});
+  world.run(50);
+  world.apply("send_proxy_protocol = \"v1\"\n");
+  client.send(kGet);
+  world.run(50);
+  CHECK(count_of(client.received(), "PROXY TCP4 127.0.0.1 10.0.0.1 ") == 1);
+  CHECK(world.server(0).connects.get() == 2);
+  world.apply("");
+  client.send(kGet);
+  world.run(50);
+  // The first one is still there; it never carried a header.
+  CHECK(count_of(client.received(), "PROXY TCP4 127.0.0.1 10.0.0.1 ") == 1);
+  CHECK(count_of(client.received(), "HTTP/1.1 200") == 3);
+  CHECK(world.server(0).connects.get() == 2);
+}
