@@ -340,6 +340,12 @@ TEST_CASE("CertStore: a certificate that comes in expired -> a warning beside th
   CHECK(world.said("certificate /tls/a.pem (a.test) has expired on "));
 }
 
+TEST_CASE("cert_round_ms: few certificates -> a second; very many -> as the rate allows") {
+  static_assert(cert_round_ms(0) == 1000);
+  static_assert(cert_round_ms(12'500) == 1000);
+  static_assert(cert_round_ms(50'000) == 4000);
+}
+
 // The same on a real file system, where inodes and times are the kernel's.
 TEST_CASE("CertStore: rename(2) over both files of a pair on disk -> in force") {
   char folder[] = "/tmp/ringway-certs-XXXXXX";
