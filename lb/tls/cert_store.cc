@@ -69,6 +69,17 @@ bool CertStore::look_at_directories(int64_t now_ms) {
   return changed;
 }
 
+// A file whose partner is missing is given until the directory is quiet: it may be on its way.
+void CertStore::say_odd(CertSourceState& source, std::vector<std::string> odd) {
+  if (files_.stamp(source.spec.directory) != source.directory) return;
+  for (const std::string& text : odd) {
+    if (std::find(source.odd.begin(), source.odd.end(), text) != source.odd.end()) continue;
+    say(LogLevel::kWarning, "tls: " + text + "; it is left out");
+    ++reload_failures_;
+  }
+  source.odd = std::move(odd);
+}
+
 void CertStore::start_round(int64_t now_ms, bool hasten) {
   round_.clear();
   next_ = 0;
@@ -87,8 +98,9 @@ void CertStore::list_again(CertSourceState& source, int64_t now_ms) {
     return pair.certificate == nullptr && !pair.suspect && is_gone(pair, pair.stamps);
   });
   std::vector<CertPair> listed;
-  std::vector<std::string> odd;  // reported when the configuration was loaded
+  std::vector<std::string> odd;
   if (list_pairs(files_, source.spec.directory, listed, odd) != 0) return;
+  say_odd(source, std::move(odd));
   std::unordered_map<std::string_view, CertPair*> known;
   for (CertPair& pair : source.pairs) known.emplace(pair.cert, &pair);
   std::vector<CertPair> fresh;

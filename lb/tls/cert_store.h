@@ -82,6 +82,7 @@ class CertStore {
   // True if some directory has changed.
   [[nodiscard]] bool look_at_directories(int64_t now_ms);
   void list_again(CertSourceState& source, int64_t now_ms);
+  void say_odd(CertSourceState& source, std::vector<std::string> odd);
   void start_round(int64_t now_ms, bool hasten);
   // Both stop when this poll() has read enough.
   void look_at_hurried(int64_t now_ms);
