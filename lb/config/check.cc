@@ -21,6 +21,12 @@ const Node* find(const Node& node, const char* key, const char* inner = nullptr)
   return found != nullptr && inner != nullptr ? found->find(inner) : found;
 }
 
+// Of the timeouts of a TCP listener only the one for TLS makes sense.
+bool is_tls_only(const Node* timeouts) {
+  return timeouts != nullptr && timeouts->key == "timeouts" && timeouts->children.size() == 1 &&
+         timeouts->children[0].key == "tls_handshake";
+}
+
 class Checker {
  public:
   Checker(Reader& reader, bool complete)
@@ -73,6 +79,7 @@ class Checker {
     }
     if (listener.protocol == Protocol::kHttp) return;
     for (const char* key : {"limits", "timeouts", "trusted_proxies", "forwarded", "x_forwarded"}) {
+      if (is_tls_only(node.find(key))) continue;
       conflict(node.find(key), std::string("`") + key +
                                    "` is for HTTP, but this listener has "
                                    "protocol = \"tcp\"");
@@ -364,6 +371,7 @@ void report_shadowed(Reader& reader, uint32_t route, uint32_t by) {
 }
 
 void check(Reader& reader, bool complete) {
+  check_tls(reader, complete);
   Checker(reader, complete).run();
 }
 

@@ -109,8 +109,8 @@ const Section kEngineSection{.path = "engine",
                              .later = kLaterEngine};
 
 constexpr Key kDefaultTimeoutKeys[] = {
-    kRequestHeaders,  kRequestBody, kClientIdle, kKeepAlive,  kConnect,
-    kResponseHeaders, kServerIdle,  kTunnelIdle, kHalfClosed, kQueue,
+    kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive, kConnect,      kResponseHeaders,
+    kServerIdle,     kTunnelIdle,  kHalfClosed, kQueue,     kTlsHandshake,
 };
 const Section kDefaultTimeoutsSection{
     .path = "defaults.timeouts",
@@ -246,9 +246,8 @@ constexpr Key kAdminKeys[] = {
 const Section kAdminSection{
     .path = "admin", .doc = "Control at run time.", .keys = kAdminKeys, .later = kLaterAdmin};
 
-constexpr std::string_view kLaterRoot[] = {"tls",     "acme",      "lists",   "maps",
-                                           "tables",  "peers",     "filters", "resolvers",
-                                           "tracing", "readiness", "tests"};
+constexpr std::string_view kLaterRoot[] = {"acme",    "lists",     "maps",    "tables",    "peers",
+                                           "filters", "resolvers", "tracing", "readiness", "tests"};
 constexpr Key kRootKeys[] = {
     {.name = "version",
      .kind = Kind::kInteger,
@@ -299,6 +298,11 @@ constexpr Key kRootKeys[] = {
      .section = &kRouteSection,
      .element = object::route,
      .doc = "Which request goes where. The first one that matches wins."},
+    {.name = "tls",
+     .kind = Kind::kTable,
+     .section = &kTlsSection,
+     .into = [](void* object) -> void* { return object; },
+     .doc = "TLS for clients."},
     {.name = "logs",
      .kind = Kind::kTable,
      .section = &kLogsSection,
@@ -319,17 +323,45 @@ const Section kRootSection{
     .path = "", .doc = "The top level.", .keys = kRootKeys, .later = kLaterRoot};
 
 const Section* const kAll[] = {
-    &kRootSection,         &kProcessSection,         &kEngineSection,
-    &kDefaultsSection,     &kDefaultTimeoutsSection, &kDefaultHealthSection,
-    &kListenerSection,     &kListenerLimitsSection,  &kListenerTimeoutsSection,
-    &kRouteSection,        &kMatchSection,           &kRedirectSection,
-    &kRespondSection,      &kRejectSection,          &kRewriteSection,
-    &kRequestEditsSection, &kResponseEditsSection,   &kRouteTimeoutsSection,
-    &kUpstreamSection,     &kServerSection,          &kBalanceSection,
-    &kPoolSection,         &kQueueSection,           &kHealthSection,
-    &kExpectSection,       &kRetrySection,           &kUpstreamTimeoutsSection,
-    &kLogsSection,         &kAccessSection,          &kProcessLogSection,
-    &kMetricsSection,      &kAdminSection,
+    &kRootSection,
+    &kProcessSection,
+    &kEngineSection,
+    &kDefaultsSection,
+    &kDefaultTimeoutsSection,
+    &kDefaultHealthSection,
+    &kListenerSection,
+    &kListenerLimitsSection,
+    &kListenerTimeoutsSection,
+    &kRouteSection,
+    &kMatchSection,
+    &kRedirectSection,
+    &kRespondSection,
+    &kRejectSection,
+    &kRewriteSection,
+    &kRequestEditsSection,
+    &kResponseEditsSection,
+    &kRouteTimeoutsSection,
+    &kUpstreamSection,
+    &kServerSection,
+    &kBalanceSection,
+    &kPoolSection,
+    &kQueueSection,
+    &kHealthSection,
+    &kExpectSection,
+    &kRetrySection,
+    &kUpstreamTimeoutsSection,
+    &kUpstreamTlsSection,
+    &kUpstreamTlsCertificateSection,
+    &kTlsSection,
+    &kTlsProfileSection,
+    &kTlsTicketsSection,
+    &kTlsClientAuthSection,
+    &kTlsCertificatesSection,
+    &kLogsSection,
+    &kAccessSection,
+    &kProcessLogSection,
+    &kMetricsSection,
+    &kAdminSection,
 };
 
 }  // namespace

@@ -52,11 +52,16 @@ constexpr Key kLimitKeys[] = {
      .doc = "A request body. Longer ones get 413.",
      .example = "\"10MiB\""},
 };
-constexpr Key kListenerTimeoutKeys[] = {kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive};
-constexpr std::string_view kLaterListener[] = {
-    "http_versions",  "tls",    "max_connections_per_client",
-    "proxy_protocol", "socket", "h2",
-    "preread",        "udp",    "extends"};
+constexpr Key kListenerTimeoutKeys[] = {kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive,
+                                        kTlsHandshake};
+constexpr std::string_view kLaterListener[] = {"http_versions",
+                                               "max_connections_per_client",
+                                               "proxy_protocol",
+                                               "socket",
+                                               "h2",
+                                               "preread",
+                                               "udp",
+                                               "extends"};
 constexpr Key kListenerKeys[] = {
     {.name = "bind",
      .kind = Kind::kTexts,
@@ -74,6 +79,11 @@ constexpr Key kListenerKeys[] = {
      .initial = "http",
      .doc = "HTTP/1.1, or TCP as it comes.",
      .example = "\"tcp\""},
+    {.name = "tls",
+     .kind = Kind::kText,
+     .text = item::accept,
+     .doc = "The profile of `[tls.profiles]` that clients speak TLS by. Absent: clear text.",
+     .example = "\"public\""},
     {.name = "accept",
      .kind = Kind::kEnum,
      .choices = kAcceptModes,
