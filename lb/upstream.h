@@ -30,7 +30,7 @@ struct UpstreamContext {
   BudgetPeers& peers;
   BorrowPost* post = nullptr;  // null if there is one shard only
   const ShardTls& tls;
-  uint32_t restless = 0;       // upstreams of the shard that want serve_queue() after the turn
+  uint32_t restless = 0;  // upstreams of the shard that want serve_queue() after the turn
 };
 
 // One server of an upstream on one shard.

@@ -54,8 +54,12 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       tlv_rooms_(options.clients_max),
       origins_(options.clients_max),
       pool_{stream_env_, timers_, server_conns_, pool_memory_},
-      upstream_context_{pool_, options.shard, static_cast<uint32_t>(options.loads.size()), *this,
-                        options.peers == nullptr ? nullptr : this, tls_} {
+      upstream_context_{pool_,
+                        options.shard,
+                        static_cast<uint32_t>(options.loads.size()),
+                        *this,
+                        options.peers == nullptr ? nullptr : this,
+                        tls_} {
   RW_CHECK(options_.shard < options_.loads.size());
 }
 
@@ -422,11 +426,10 @@ ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::P
     }
     pool_name_ += '\n';  // In neither of them.
   }
-  return key_buffer_.extend(pool.fixed_group().bytes(),
-                            {.sni = request.sni,
-                             .proxy_header = request.proxy_header,
-                             .pool_name = pool_name_},
-                            pool_memory_.secret);
+  return key_buffer_.extend(
+      pool.fixed_group().bytes(),
+      {.sni = request.sni, .proxy_header = request.proxy_header, .pool_name = pool_name_},
+      pool_memory_.secret);
 }
 
 ClientOrigin* Worker::take_origin(ShardListener& listener, int fd) {
@@ -488,7 +491,8 @@ void Worker::sweep() {
   std::erase_if(leaving_listeners_, [](const auto& listener) { return listener->users == 0; });
   std::erase_if(snapshots_,
                 [&](const auto& use) { return use->users == 0 && use.get() != current_; });
-  bool settled = tls_.sweep() && leaving_upstreams_.empty() && leaving_listeners_.empty() && snapshots_.size() <= 1;
+  bool settled = tls_.sweep() && leaving_upstreams_.empty() && leaving_listeners_.empty() &&
+                 snapshots_.size() <= 1;
   for (const auto& upstream : upstreams_) {
     upstream->sweep();
     settled = settled && upstream->settled();

@@ -148,8 +148,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
                                               const PeerAddress& client, ClientOrigin& origin);
   // Counts and logs that a client at `peer` is closed over its PROXY header.
   void note_proxy_error(ShardListener& listener, const PeerAddress& peer, ProxyError error);
-  // The key of connections of `pool` that are kept apart by `parts` of a request, by the name that is
-  // asked for in TLS, and by the PROXY header they began with. Valid until the next call.
+  // The key of connections of `pool` that are kept apart by `parts` of a request, by the name that
+  // is asked for in TLS, and by the PROXY header they began with. Valid until the next call.
   struct RequestKey {
     std::string_view host;
     std::string_view sni;           // empty: the server's own

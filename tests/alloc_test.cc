@@ -11,12 +11,14 @@
 
 #include <array>
 #include <atomic>
+#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/engines.h"
+#include "core/tls_names.h"
 #include "lb/config/load.h"
 #include "lb/worker.h"
 #include "tools/demo_origin.h"
@@ -164,6 +166,22 @@ int run(const EngineOptions& options, const std::string& request) {
   return good && allocations == 0 ? 0 : 1;
 }
 
+// A handshake looks its server name up: exact, by wildcard, unknown, and none at all.
+int look_up_names() {
+  auto certificate = std::make_shared<TlsCertificate>();
+  certificate->names = {"www.example.test", "*.example.test"};
+  const TlsNames names({std::move(certificate)});
+  const uint64_t before = g_allocations.load();
+  size_t found = names.fallback().empty() ? 0 : 1;
+  for (const char* name : {"WWW.Example.Test.", "a-rather-long-name.example.test", "none.test"}) {
+    found += names.find(name).empty() ? 0 : 1;
+  }
+  const uint64_t allocations = g_allocations.load() - before;
+  printf("server names: %zu found, %llu allocations\n", found,
+         static_cast<unsigned long long>(allocations));
+  return found == 3 && allocations == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main() {
@@ -173,7 +191,7 @@ int main() {
     large += "X-Header-" + std::to_string(i) + ": " + std::string(120, 'v') + "\r\n";
   }
   large += "\r\n";
-  int failed = 0;
+  int failed = look_up_names();
   const EngineOptions all[] = {
       {.kind = EngineKind::kAuto},
       {.kind = EngineKind::kAuto, .receive = ReceiveMode::kMultishot},

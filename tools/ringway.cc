@@ -2,6 +2,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <string>
@@ -11,6 +12,7 @@
 #include "core/engine_report.h"
 #include "core/version.h"
 #include "lb/config/load.h"
+#include "lb/tls/cert_check.h"
 #include "tools/demo.h"
 #include "tools/serve.h"
 
@@ -37,7 +39,8 @@ SYNOPSIS
 COMMANDS
     run FILE    Loads FILE, starts one shard per core and serves until it is told to stop.
     check FILE  Loads FILE and says everything that is wrong with it, each with file, line, column,
-                the source line and what to write instead. Opens no socket.
+                the source line and what to write instead; certificates that it names are read and
+                checked too. Opens no socket.
                 --json     the same as one JSON document, for editors and scripts
                 --strict   warnings make the exit code 2
     explain C   What the diagnostic code C (E0104, say) means and how to mend it.
@@ -109,7 +112,9 @@ int check(int argc, char** argv) {
     if (c == '?') return usage();
   }
   if (optind + 1 != argc) return usage();
-  const config::LoadResult loaded = config::load_file(argv[optind]);
+  config::LoadResult loaded = config::load_file(argv[optind]);
+  DiskCertFiles files;
+  check_tls_files(loaded, files, time(nullptr));
   fputs((json ? config::render_json(loaded) : config::render(loaded, color_on(STDOUT_FILENO)))
             .c_str(),
         stdout);

@@ -400,6 +400,7 @@ void report_shadowed(Reader& reader, uint32_t route, uint32_t by) {
 }
 
 void check(Reader& reader, bool complete) {
+  check_tls(reader, complete);
   Checker(reader, complete).run();
 }
 

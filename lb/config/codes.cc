@@ -57,6 +57,12 @@ constexpr Code kCodes[] = {
     {"E0222", "no route", "Without a route every request would get 404. Add [[routes]]."},
     {"E0223", "upstream without servers",
      "An upstream needs at least one server, its own or one that it inherits with `extends`."},
+    {"E0224", "TLS profile does not exist",
+     "The listener names a profile that no file defines as [tls.profiles.NAME]."},
+    {"E0225", "certificate does not exist",
+     "The profile names a certificate that no file defines in [tls.certificates]."},
+    {"E0226", "not exactly one place of a certificate",
+     "A certificate is `cert` with `key`, or `pem`, or `directory`; one of the three."},
     {"E0301", "wrong type",
      "The value has another type than the key needs, a number in quotes for instance."},
     {"E0302", "unit is missing",
@@ -95,6 +101,14 @@ constexpr Code kCodes[] = {
     {"E0319", "bad name",
      "Names have 1 to 64 characters; those of tables are letters, digits, "
      "`_`, `-` and `.`."},
+    {"E0320", "unknown cipher",
+     "Ciphers are `modern`, `intermediate`, or names that BoringSSL has for TLS 1.2, as OpenSSL or "
+     "IANA write them. Those of TLS 1.3 are always on."},
+    {"E0321", "unknown group",
+     "The TLS library that Ringway is built with has no such group for the key exchange."},
+    {"E0322", "certificate cannot be used",
+     "A file that the key names cannot be read, or does not hold what it should: the message says "
+     "which file, and at which line of it."},
     {"W0401", "listener without a route", "All that it accepts will get 404, or be closed."},
     {"W0402", "upstream that is never used", "No route sends to it and no upstream extends it."},
     {"W0403", "durations in an odd order",
@@ -110,8 +124,18 @@ constexpr Code kCodes[] = {
      "Whoever may write to the admin socket may take servers out of use and reload: leave it to "
      "its "
      "owner, or to a group."},
+    {"W0408", "server is not verified",
+     "Without verification TLS hides what is sent from those who only listen, but not from those "
+     "who stand in the way."},
+    {"W0409", "certificate ends soon",
+     "The certificate has expired or will within 7 days. It is used all the same."},
     {"W0410", "route can never match",
      "An earlier route takes every request that this one would take. Move it up, or remove it."},
+    {"W0411", "certificate left out",
+     "One certificate of a directory cannot be used; the others are. A reload does not stop for "
+     "it, and what served before goes on."},
+    {"W0412", "TLS object that is never used",
+     "No listener names the profile, or no profile the certificate."},
 };
 
 }  // namespace

@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/address.h"
+#include "lb/config/config_tls.h"
 #include "pool/places.h"
 #include "proto/http1_head.h"
 #include "proto/http1_write.h"
@@ -19,13 +21,6 @@ namespace ringway::config {
 
 inline constexpr int64_t kOff = 0;                  // a duration that is switched off
 inline constexpr uint64_t kUnlimited = UINT64_MAX;  // a bound that is switched off
-
-// Where something was defined.
-struct Position {
-  std::string file;
-  uint32_t line = 0;
-  uint32_t column = 0;
-};
 
 // All in milliseconds; kOff where the file says "off".
 struct Timeouts {
@@ -40,6 +35,7 @@ struct Timeouts {
   int64_t tunnel_idle = 3'600'000;
   int64_t half_closed = 10'000;
   int64_t queue = 5'000;
+  int64_t tls_handshake = 10'000;
 };
 
 enum class Protocol : uint8_t { kHttp, kTcp };
@@ -90,9 +86,10 @@ struct Listener {
   std::vector<Network> trusted_proxies;
   ProxyProtocol proxy;
   Limits limits;
-  Timeouts timeouts;        // the listener's own over [defaults.timeouts]
-  bool forwarded = false;   // also write RFC 7239 Forwarded
-  bool x_forwarded = true;  // write X-Forwarded-For, -Proto, -Host
+  Timeouts timeouts;            // the listener's own over [defaults.timeouts]
+  bool forwarded = false;       // also write RFC 7239 Forwarded
+  bool x_forwarded = true;      // write X-Forwarded-For, -Proto, -Host
+  std::optional<uint32_t> tls;  // index of a profile; absent: clear text
 };
 
 struct HeaderMatch {
@@ -230,6 +227,7 @@ struct Upstream {
   Health health;
   Retry retry;
   Timeouts timeouts;
+  UpstreamTls tls;
 };
 
 enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };
@@ -282,6 +280,8 @@ struct Config {
   std::vector<Listener> listeners;
   std::vector<Route> routes;  // in order; the first that matches wins
   std::vector<Upstream> upstreams;
+  std::vector<TlsProfile> tls_profiles;
+  std::vector<TlsCertificates> tls_certificates;
   AccessLog access_log;
   ProcessLog process_log;
   Metrics metrics;

@@ -70,7 +70,8 @@ std::string value_of(const Key& key) {
     case Kind::kText: return "string";
     case Kind::kTexts: return "string or array of strings";
     case Kind::kEntries: return key.flags ? "table of strings or `true`" : "table of strings";
-    case Kind::kTable: return "table";
+    case Kind::kTable:
+      return key.word == nullptr ? "table" : std::string("table, or `\"") + key.word + "\"`";
     case Kind::kNamed: return "named tables";
     case Kind::kTables: return "array of tables";
   }
@@ -91,7 +92,7 @@ std::string default_of(const Key& key) {
   if (key.required) return "required";
   const std::string initial = key.initial;
   if (initial.empty()) return "";
-  const bool bare = key.kind == Kind::kBoolean || initial == "[]" ||
+  const bool bare = key.kind == Kind::kBoolean || initial.starts_with('[') ||
                     (key.kind == Kind::kInteger && (key.word == nullptr || initial != key.word));
   return bare ? "`" + initial + "`" : "`\"" + initial + "\"`";
 }
@@ -166,7 +167,7 @@ Json value_schema(const Key& key) {
               {"maxProperties", key.max},
               {"additionalProperties", std::move(value)}};
     }
-    case Kind::kTable: return schema_of(*key.section);
+    case Kind::kTable: return word_or(key, schema_of(*key.section));
     case Kind::kNamed:
       return {{"type", "object"},
               {"maxProperties", key.max},

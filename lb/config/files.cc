@@ -71,8 +71,10 @@ class Loader {
       } else if (child.key == "routes") {
         std::move(child.children.begin(), child.children.end(),
                   std::back_inserter(known->children));
+      } else if (child.key == "tls") {
+        merge_groups(*known, child);
       } else if (is_shared(child.key)) {
-        merge_members(*known, child);
+        merge_members(*known, child, child.key);
       } else if (child.key != "version") {
         twice(*known, child, "[" + child.key + "]");
       }
@@ -80,13 +82,28 @@ class Loader {
     return good;
   }
 
-  void merge_members(Node& known, Node& more) {
+  // [tls] holds tables of objects.
+  void merge_groups(Node& known, Node& more) {
+    for (Node& group : more.children) {
+      Node* first = find(known, group.key);
+      const bool tables =
+          first != nullptr && first->kind == Node::Kind::kTable && group.kind == Node::Kind::kTable;
+      if (tables) {
+        merge_members(*first, group, more.key + "." + group.key);
+      } else {
+        known.children.push_back(std::move(group));  // a wrong type is reported later
+      }
+    }
+  }
+
+  // `path`: that of both tables.
+  void merge_members(Node& known, Node& more, const std::string& path) {
     for (Node& member : more.children) {
       const Node* first = known.find(member.key);
       if (first == nullptr) {
         known.children.push_back(std::move(member));
       } else {
-        twice(*first, member, "[" + more.key + "." + member.key + "]");
+        twice(*first, member, "[" + path + "." + member.key + "]");
       }
     }
   }

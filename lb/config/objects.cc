@@ -1,4 +1,4 @@
-// lb/config/objects.cc - reads named objects: listeners, routes, upstreams and their servers.
+// lb/config/objects.cc - reads named objects: listeners, routes, upstreams, servers, TLS.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -119,6 +119,26 @@ void server(Reader& reader, const Key& key, const Node& node, const std::string&
   read_section(reader, *key.section, node, where, &server);
   if (server.name.empty()) server.name = server.address_text;
   member<&Upstream::servers>(parent).push_back(std::move(server));
+}
+
+void tls_profile(Reader& reader, const Key& key, const Node& node, const std::string& where,
+                 void* /*parent*/) {
+  check_name(reader, node);
+  TlsProfile& profile = reader.draft.config.tls_profiles.emplace_back();
+  reader.draft.tls_profiles.push_back(&node);
+  profile.name = node.key;
+  profile.position = reader.report.position(node.defined_at());
+  read_section(reader, *key.section, node, where, &profile);
+}
+
+void tls_certificates(Reader& reader, const Key& key, const Node& node, const std::string& where,
+                      void* /*parent*/) {
+  check_name(reader, node);
+  TlsCertificates& certificates = reader.draft.config.tls_certificates.emplace_back();
+  reader.draft.tls_certificates.push_back(&node);
+  certificates.name = node.key;
+  certificates.position = reader.report.position(node.defined_at());
+  read_section(reader, *key.section, node, where, &certificates);
 }
 
 }  // namespace object

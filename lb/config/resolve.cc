@@ -5,34 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "lb/config/suggest.h"
+#include "lb/config/missing.h"
 
 namespace ringway::config {
 namespace {
-
-// The index of the object called `name`, or -1.
-template <class Object>
-int64_t index_of(const std::vector<Object>& objects, std::string_view name) {
-  const auto found = std::find_if(objects.begin(), objects.end(),
-                                  [&](const Object& object) { return object.name == name; });
-  return found == objects.end() ? -1 : found - objects.begin();
-}
-
-// Reports that `node` names an object that does not exist.
-template <class Object>
-void report_missing(Reader& reader, const char* code, const Node& node, std::string message,
-                    const std::vector<Object>& objects, std::span<const Node* const> nodes) {
-  std::vector<std::string_view> names;
-  names.reserve(objects.size());
-  for (const Object& object : objects) names.emplace_back(object.name);
-  const std::string near(closest(node.text, names));
-  Diagnostic& diagnostic = reader.report.error(
-      code, node.span, std::move(message), near.empty() ? "" : "did you mean \"" + near + "\"?");
-  if (near.empty()) return;
-  const Node& defined = *nodes[static_cast<size_t>(index_of(objects, near))];
-  diagnostic.notes.push_back("\"" + near + "\" is defined at " +
-                             reader.report.place(defined.defined_at()));
-}
 
 class RouteResolver {
  public:
@@ -166,6 +142,7 @@ class RouteResolver {
 }  // namespace
 
 void resolve(Reader& reader, bool complete) {
+  resolve_tls(reader, complete);
   for (Upstream& upstream : reader.draft.config.upstreams) {
     for (Server& server : upstream.servers) {
       server.max_connections = upstream.pool.max_connections_per_server;

@@ -14,6 +14,10 @@ void resolve(Reader& reader, bool complete);
 // Checks every object by itself and all of them together; changes nothing. Runs after resolve().
 void check(Reader& reader, bool complete);
 
+// The parts of both that are about TLS; they call these themselves.
+void resolve_tls(Reader& reader, bool complete);
+void check_tls(Reader& reader, bool complete);
+
 // Warns (W0410) that the route with index `route` never matches since the one with index `by` takes
 // all it would take.
 void report_shadowed(Reader& reader, uint32_t route, uint32_t by);

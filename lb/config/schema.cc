@@ -110,7 +110,7 @@ const Section kEngineSection{.path = "engine",
 
 constexpr Key kDefaultTimeoutKeys[] = {
     kProxyHeader,     kRequestHeaders, kRequestBody, kClientIdle, kKeepAlive, kConnect,
-    kResponseHeaders, kServerIdle,     kTunnelIdle,  kHalfClosed, kQueue,
+    kResponseHeaders, kServerIdle,     kTunnelIdle,  kHalfClosed, kQueue,     kTlsHandshake,
 };
 const Section kDefaultTimeoutsSection{
     .path = "defaults.timeouts",
@@ -246,9 +246,8 @@ constexpr Key kAdminKeys[] = {
 const Section kAdminSection{
     .path = "admin", .doc = "Control at run time.", .keys = kAdminKeys, .later = kLaterAdmin};
 
-constexpr std::string_view kLaterRoot[] = {"tls",     "acme",      "lists",   "maps",
-                                           "tables",  "peers",     "filters", "resolvers",
-                                           "tracing", "readiness", "tests"};
+constexpr std::string_view kLaterRoot[] = {"acme",    "lists",     "maps",    "tables",    "peers",
+                                           "filters", "resolvers", "tracing", "readiness", "tests"};
 constexpr Key kRootKeys[] = {
     {.name = "version",
      .kind = Kind::kInteger,
@@ -299,6 +298,11 @@ constexpr Key kRootKeys[] = {
      .section = &kRouteSection,
      .element = object::route,
      .doc = "Which request goes where. The first one that matches wins."},
+    {.name = "tls",
+     .kind = Kind::kTable,
+     .section = &kTlsSection,
+     .into = [](void* object) -> void* { return object; },
+     .doc = "TLS for clients."},
     {.name = "logs",
      .kind = Kind::kTable,
      .section = &kLogsSection,
@@ -347,6 +351,13 @@ const Section* const kAll[] = {
     &kExpectSection,
     &kRetrySection,
     &kUpstreamTimeoutsSection,
+    &kUpstreamTlsSection,
+    &kUpstreamTlsCertificateSection,
+    &kTlsSection,
+    &kTlsProfileSection,
+    &kTlsTicketsSection,
+    &kTlsClientAuthSection,
+    &kTlsCertificatesSection,
     &kLogsSection,
     &kAccessSection,
     &kProcessLogSection,

@@ -30,6 +30,8 @@ struct Draft {
   std::vector<const Node*> listeners;
   std::vector<const Node*> routes;
   std::vector<const Node*> upstreams;
+  std::vector<const Node*> tls_profiles;
+  std::vector<const Node*> tls_certificates;
 };
 
 struct Reader {
@@ -66,7 +68,7 @@ struct Key {
   int64_t unit_us = 1000;      // kDuration: the unit of the number in Config, of `min` and `max`
   uint64_t min = 0;            // kInteger, kDuration, kSize
   uint64_t max = 0;            // the same; kTexts, kEntries, kNamed, kTables: how many items
-  const char* word = nullptr;  // a word instead of a number: "off", "auto", "all"
+  const char* word = nullptr;  // a word instead of a number or table: "off", "auto", "all"
   uint64_t word_value = 0;     // what it means in Config
   std::span<const Choice> choices{};
   std::span<const std::string_view> later{};  // words of the language that are not supported yet

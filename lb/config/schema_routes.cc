@@ -90,11 +90,10 @@ constexpr Key kProxyKeys[] = {
      .doc = "A whole header of version 2. Longer ones close the connection.",
      .example = "\"1KiB\""},
 };
-constexpr Key kListenerTimeoutKeys[] = {kProxyHeader, kRequestHeaders, kRequestBody, kClientIdle,
-                                        kKeepAlive};
+constexpr Key kListenerTimeoutKeys[] = {kProxyHeader, kRequestHeaders, kRequestBody,
+                                        kClientIdle,  kKeepAlive,      kTlsHandshake};
 constexpr std::string_view kLaterListener[] = {
-    "http_versions", "tls",    "max_connections_per_client", "socket", "h2", "preread",
-    "udp",           "extends"};
+    "http_versions", "max_connections_per_client", "socket", "h2", "preread", "udp", "extends"};
 constexpr Key kListenerKeys[] = {
     {.name = "bind",
      .kind = Kind::kTexts,
@@ -112,6 +111,11 @@ constexpr Key kListenerKeys[] = {
      .initial = "http",
      .doc = "HTTP/1.1, or TCP as it comes.",
      .example = "\"tcp\""},
+    {.name = "tls",
+     .kind = Kind::kText,
+     .text = item::accept,
+     .doc = "The profile of `[tls.profiles]` that clients speak TLS by. Absent: clear text.",
+     .example = "\"public\""},
     {.name = "accept",
      .kind = Kind::kEnum,
      .choices = kAcceptModes,

@@ -59,7 +59,11 @@ inline constexpr Key kQueue = timeout_key(
     "How long a request or TCP session waits while every server has as much as it may. Then 503 is "
     "answered.");
 
-inline constexpr std::string_view kLaterTimeouts[] = {"tls_handshake", "total"};
+inline constexpr Key kTlsHandshake =
+    timeout_key("tls_handshake", store<&Timeouts::tls_handshake>, "10s", "\"7s\"",
+                "The time that a client has for its TLS handshake. Then it is closed.");
+
+inline constexpr std::string_view kLaterTimeouts[] = {"total"};
 
 constexpr Key interval_key(const char* name, void (*number)(void*, uint64_t), const char* initial,
                            const char* doc) {

@@ -344,8 +344,8 @@ constexpr Key kRetryKeys[] = {
 };
 constexpr Key kUpstreamTimeoutKeys[] = {kConnect,    kResponseHeaders, kServerIdle,
                                         kTunnelIdle, kHalfClosed,      kQueue};
-constexpr std::string_view kLaterUpstream[] = {"http_versions", "sticky",         "tls",
-                                               "discover",      "on_server_down", "outlier"};
+constexpr std::string_view kLaterUpstream[] = {"http_versions", "sticky", "discover",
+                                               "on_server_down", "outlier"};
 constexpr Key kUpstreamKeys[] = {
     {.name = "extends",
      .kind = Kind::kText,
@@ -416,6 +416,15 @@ constexpr Key kUpstreamKeys[] = {
      .section = &kUpstreamTimeoutsSection,
      .into = into<&Upstream::timeouts>,
      .doc = "The server's side."},
+    {.name = "tls",
+     .kind = Kind::kTable,
+     .section = &kUpstreamTlsSection,
+     .into = [](void* object) -> void* {
+       UpstreamTls& tls = member<&Upstream::tls>(object);
+       tls.enabled = true;  // the table is there
+       return &tls;
+     },
+     .doc = "TLS to the servers."},
 };
 
 }  // namespace

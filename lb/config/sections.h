@@ -27,5 +27,12 @@ extern const Section kHealthSection;
 extern const Section kExpectSection;
 extern const Section kRetrySection;
 extern const Section kUpstreamTimeoutsSection;
+extern const Section kTlsSection;
+extern const Section kTlsProfileSection;
+extern const Section kTlsTicketsSection;
+extern const Section kTlsClientAuthSection;
+extern const Section kTlsCertificatesSection;
+extern const Section kUpstreamTlsSection;
+extern const Section kUpstreamTlsCertificateSection;
 
 }  // namespace ringway::config

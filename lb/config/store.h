@@ -39,8 +39,11 @@ void clear(void* object) {
   member<M>(object).clear();
 }
 
-// Items of the schema that need a look of their own; defined in items.cc. Each reports what is
-// wrong with `node` and stores it otherwise.
+// Reads an absolute path, with its place for what is found out when the file is read.
+void read_path(Reader& reader, const Key& key, const Node& node, FilePath& out);
+
+// Items of the schema that need a look of their own; defined in items.cc and items_tls.cc. Each
+// reports what is wrong with `node` and stores it otherwise.
 namespace item {
 using Text = void(Reader& reader, const Key& key, const Node& node, void* object);
 Text accept;  // checked where names are resolved (resolve.cc)
@@ -77,6 +80,11 @@ Text process_output;
 Text metrics_address;
 Text admin_socket;
 Text admin_mode;
+Text cipher;
+Text group;
+Text handshake_rate;
+Text upstream_ca;
+Text upstream_sni;
 }  // namespace item
 
 // Objects of the schema; defined in objects.cc.
@@ -87,6 +95,8 @@ Element listener;
 Element route;
 Element upstream;
 Element server;
+Element tls_profile;
+Element tls_certificates;
 }  // namespace object
 
 }  // namespace ringway::config

@@ -144,9 +144,10 @@ void CertLoad::begin_source() {
              .part = Part::kDirectory,
              .text = cannot_read(source.spec.directory, error)});
   }
-  for (std::string& text : odd) {
-    problem({.source = number, .part = Part::kDirectory, .warning = true, .text = std::move(text)});
+  for (const std::string& text : odd) {
+    problem({.source = number, .part = Part::kDirectory, .warning = true, .text = text});
   }
+  source.odd = std::move(odd);
 }
 
 bool CertLoad::step(uint32_t pairs_max) {

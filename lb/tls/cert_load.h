@@ -40,10 +40,11 @@ struct CertPair {
 
 struct CertSourceState {
   CertSource spec;
-  std::vector<CertPair> pairs{};  // by path
-  FileStamp directory{};          // when it was listed
-  bool relist = false;            // list it once more: it changed just before
-  bool changed = false;           // the profiles that use it need new tables
+  std::vector<CertPair> pairs{};   // by path
+  FileStamp directory{};           // when it was listed
+  bool relist = false;             // list it once more: it changed just before
+  std::vector<std::string> odd{};  // what list_pairs() found odd, and was said
+  bool changed = false;            // the profiles that use it need new tables
 };
 
 struct CertProblem {

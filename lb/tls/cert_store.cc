@@ -36,7 +36,8 @@ void CertStore::adopt(CertLoad load, int64_t now_ms) {
   emptied_.assign(spec_.profiles.size(), 0);
   round_.clear();
   next_ = 0;
-  round_began_ms_ = now_ms - kCertRoundMs;  // the first round is due
+  round_began_ms_ = directories_ms_ = now_ms - kCertRoundMs;  // the first round is due
+  round_ms_ = kCertRoundMs;
   hurried_ = false;
   changed_ = false;
 }
@@ -44,28 +45,51 @@ void CertStore::adopt(CertLoad load, int64_t now_ms) {
 void CertStore::poll(int64_t now_ms, int64_t now_s) {
   now_s_ = now_s;
   loads_ = 0;
-  if (next_ == round_.size() && now_ms - round_began_ms_ >= kCertRoundMs) start_round(now_ms);
+  look_at_due(now_ms);  // the end of a round, before another one begins
+  const bool hasten = now_ms - directories_ms_ >= kCertRoundMs && look_at_directories(now_ms);
+  const bool ended = next_ == round_.size() && now_ms - round_began_ms_ >= round_ms_;
+  if (hasten || ended) start_round(now_ms, hasten);
   if (hurried_) look_at_hurried(now_ms);
   look_at_due(now_ms);
   if (changed_ && now_ms - published_ms_ >= kCertPublishMs) publish(now_ms);
 }
 
-void CertStore::start_round(int64_t now_ms) {
-  round_began_ms_ = now_ms;
+bool CertStore::look_at_directories(int64_t now_ms) {
+  directories_ms_ = now_ms;
+  bool changed = false;
+  for (CertSourceState& source : sources_) {
+    if (!source.spec.watch || source.spec.kind != CertSource::Kind::kDirectory) continue;
+    const FileStamp stamp = files_.stamp(source.spec.directory);
+    const bool moved = stamp != source.directory;
+    changed = changed || moved || source.relist;
+    if (moved || source.relist) list_again(source, now_ms);
+    source.directory = stamp;
+    source.relist = moved;  // what happened right after may bear the same time
+  }
+  return changed;
+}
+
+// A file whose partner is missing is given until the directory is quiet: it may be on its way.
+void CertStore::say_odd(CertSourceState& source, std::vector<std::string> odd) {
+  if (files_.stamp(source.spec.directory) != source.directory) return;
+  for (const std::string& text : odd) {
+    if (std::find(source.odd.begin(), source.odd.end(), text) != source.odd.end()) continue;
+    say(LogLevel::kWarning, "tls: " + text + "; it is left out");
+    ++reload_failures_;
+  }
+  source.odd = std::move(odd);
+}
+
+void CertStore::start_round(int64_t now_ms, bool hasten) {
   round_.clear();
   next_ = 0;
   for (uint32_t i = 0; i < sources_.size(); ++i) {
-    CertSourceState& source = sources_[i];
-    if (!source.spec.watch) continue;
-    if (source.spec.kind == CertSource::Kind::kDirectory) {
-      const FileStamp stamp = files_.stamp(source.spec.directory);
-      const bool moved = stamp != source.directory;
-      if (moved || source.relist) list_again(source, now_ms);
-      source.directory = stamp;
-      source.relist = moved;  // what happened right after may bear the same time
-    }
-    for (uint32_t j = 0; j < source.pairs.size(); ++j) round_.push_back({.source = i, .pair = j});
+    if (!sources_[i].spec.watch) continue;
+    const auto pairs = static_cast<uint32_t>(sources_[i].pairs.size());
+    for (uint32_t j = 0; j < pairs; ++j) round_.push_back({.source = i, .pair = j});
   }
+  round_began_ms_ = now_ms;
+  round_ms_ = hasten ? kCertRoundMs : cert_round_ms(round_.size());
 }
 
 // Adds what is new. What has gone is found by look_at(), which looks twice before it believes it.
@@ -74,8 +98,9 @@ void CertStore::list_again(CertSourceState& source, int64_t now_ms) {
     return pair.certificate == nullptr && !pair.suspect && is_gone(pair, pair.stamps);
   });
   std::vector<CertPair> listed;
-  std::vector<std::string> odd;  // reported when the configuration was loaded
+  std::vector<std::string> odd;
   if (list_pairs(files_, source.spec.directory, listed, odd) != 0) return;
+  say_odd(source, std::move(odd));
   std::unordered_map<std::string_view, CertPair*> known;
   for (CertPair& pair : source.pairs) known.emplace(pair.cert, &pair);
   std::vector<CertPair> fresh;
@@ -111,8 +136,9 @@ void CertStore::look_at_hurried(int64_t now_ms) {
 }
 
 void CertStore::look_at_due(int64_t now_ms) {
-  const int64_t elapsed_ms = std::clamp<int64_t>(now_ms - round_began_ms_, 0, kCertRoundMs);
-  const auto share = round_.size() * static_cast<size_t>(elapsed_ms) / kCertRoundMs;
+  const int64_t elapsed_ms = std::clamp<int64_t>(now_ms - round_began_ms_, 0, round_ms_);
+  const size_t share =
+      round_.size() * static_cast<size_t>(elapsed_ms) / static_cast<size_t>(round_ms_);
   const size_t due = std::min(share + 1, round_.size());
   while (next_ < due && loads_ < kCertLoadsPerPoll) {
     const Item item = round_[next_++];

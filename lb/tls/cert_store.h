@@ -3,8 +3,8 @@
 //
 // Affinity:  control thread. Ownership: owns the sources; hands out tables by shared_ptr, so shards
 //            keep an old one as long as they need.
-// Bounds:    one poll() reads kCertLoadsPerPoll certificates, some 10 ms, and looks at the share of
-//            the files that is due: each file once per kCertRoundMs.
+// Bounds:    one poll() reads kCertLoadsPerPoll certificates, some 6 ms, and looks at the share of
+//            the files that is due: each once per cert_round_ms(), some 6 us for a certificate.
 // Why:       stat results instead of inotify: they work on NFS, through symbolic links and over any
 //            way to replace a file. What changed is read and checked first, and serves only then.
 #pragma once
@@ -19,7 +19,15 @@
 
 namespace ringway {
 
+// Directories, and all files of one that has changed, are looked at within this time.
 inline constexpr int64_t kCertRoundMs = 1000;
+// Files are looked at no faster otherwise, so that very many cost no more than 8 % of the thread.
+inline constexpr int64_t kCertLooksPerSecond = 12'500;
+// How long it takes to look at the files of all certificates while no directory changes.
+[[nodiscard]] constexpr int64_t cert_round_ms(size_t certificates) {
+  const int64_t least_ms = static_cast<int64_t>(certificates) * 1000 / kCertLooksPerSecond;
+  return least_ms > kCertRoundMs ? least_ms : kCertRoundMs;
+}
 // A change that is no good is looked at again after this time: another file may be on its way.
 inline constexpr int64_t kCertRetryMs = 300;
 inline constexpr int64_t kCertPublishMs = 100;  // changes are gathered for so long
@@ -60,7 +68,8 @@ class CertStore {
 
   // Looks at the files that are due. Call it every 10 to 100 ms; `now_ms` is of a clock that never
   // goes back, `now_s` Unix time. A replaced certificate is in force within kCertRoundMs +
-  // kCertPublishMs and one more call, if no more than kCertLoadsPerPoll change at a time.
+  // kCertPublishMs and one more call, if no more than kCertLoadsPerPoll change at a time; files of
+  // more than kCertLooksPerSecond certificates that are overwritten in place take cert_round_ms().
   void poll(int64_t now_ms, int64_t now_s);
 
   // Changes on disk that were no good, since the start. A broken file counts once.
@@ -70,8 +79,11 @@ class CertStore {
   [[nodiscard]] std::vector<CertExpiry> expiries() const;
 
  private:
-  void start_round(int64_t now_ms);
+  // True if some directory has changed.
+  [[nodiscard]] bool look_at_directories(int64_t now_ms);
   void list_again(CertSourceState& source, int64_t now_ms);
+  void say_odd(CertSourceState& source, std::vector<std::string> odd);
+  void start_round(int64_t now_ms, bool hasten);
   // Both stop when this poll() has read enough.
   void look_at_hurried(int64_t now_ms);
   void look_at_due(int64_t now_ms);
@@ -96,9 +108,11 @@ class CertStore {
   std::vector<Item> round_;
   size_t next_ = 0;  // of round_
   int64_t round_began_ms_ = 0;
-  bool hurried_ = false;          // some pair has hurry_ms
-  bool changed_ = false;          // a source has
-  std::vector<uint8_t> emptied_;  // by profile: said that its last certificate stays
+  int64_t round_ms_ = kCertRoundMs;  // how long this one takes
+  int64_t directories_ms_ = 0;       // when they were looked at
+  bool hurried_ = false;             // some pair has hurry_ms
+  bool changed_ = false;             // a source has
+  std::vector<uint8_t> emptied_;     // by profile: said that its last certificate stays
   int64_t published_ms_ = 0;
   int64_t now_s_ = 0;
   uint32_t loads_ = 0;  // of this poll()

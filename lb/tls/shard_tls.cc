@@ -72,8 +72,8 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
   options.client_auth = auth_of(profile.client_auth.mode);
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
-  // HTTP says itself where a message ends, and many clients end without a close_notify. In a relayed
-  // stream that would pass for its end.
+  // HTTP says itself where a message ends, and many clients end without a close_notify. In a
+  // relayed stream that would pass for its end.
   options.fin_ends = http_only;
   if (material.client_trust != nullptr) {
     options.client_trust = trust_of(material.client_trust, error);
@@ -124,9 +124,8 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   for (size_t i = 0; i < config.upstreams.size(); ++i) {
     const config::Upstream& upstream = config.upstreams[i];
     std::string error;
-    clients_.push_back(upstream.tls.enabled
-                           ? make_client(upstream, materials.upstreams[i], error)
-                           : nullptr);
+    clients_.push_back(upstream.tls.enabled ? make_client(upstream, materials.upstreams[i], error)
+                                            : nullptr);
     if (upstream.tls.enabled && clients_.back() == nullptr) {
       errors.push_back("upstream \"" + upstream.name + "\": " + error);
     }

@@ -26,12 +26,12 @@ struct TlsTrustText {
 
 struct TlsProfileMaterial {
   std::shared_ptr<const TlsNames> names;
-  std::shared_ptr<const TlsTicketKeys> keys;          // null: no resumption
+  std::shared_ptr<const TlsTicketKeys> keys;           // null: no resumption
   std::shared_ptr<const TlsTrustText> client_trust{};  // null: client certificates are off
 };
 
 struct TlsUpstreamMaterial {
-  std::shared_ptr<const TlsTrustText> trust{};        // null: nothing is verified, or no TLS
+  std::shared_ptr<const TlsTrustText> trust{};          // null: nothing is verified, or no TLS
   std::shared_ptr<const TlsCertificate> certificate{};  // shown to servers, or null
 };
 

@@ -2,6 +2,7 @@
 #include "core/tls_certificate.h"
 
 #include <doctest/doctest.h>
+#include <openssl/base64.h>
 #include <time.h>
 
 #include <algorithm>
@@ -23,6 +24,13 @@ TlsLoadError error_of(const TlsCertificateText& text) {
 
 bool cause_is(const TlsCertificateText& text, TlsLoadCause cause) {
   return error_of(text).cause == cause;
+}
+
+std::string to_pem(const std::string& label, const std::string& der) {
+  std::string base64(der.size() * 2 + 8, ' ');
+  base64.resize(EVP_EncodeBlock(reinterpret_cast<uint8_t*>(base64.data()),
+                                reinterpret_cast<const uint8_t*>(der.data()), der.size()));
+  return "-----BEGIN " + label + "-----\n" + base64 + "\n-----END " + label + "-----\n";
 }
 
 }  // namespace
@@ -151,6 +159,17 @@ TEST_CASE("load_certificate: what is no certificate with a usable key -> its cau
   std::string many = made.key_pem;
   for (size_t i = 0; i <= kChainMax; ++i) many += made.cert_pem;
   CHECK(cause_is({.cert_pem = many}, TlsLoadCause::kTooManyCertificates));
+}
+
+TEST_CASE("load_certificate: bytes behind the end of a certificate or key -> refused") {
+  const MadeCertificate made = make_certificate({});
+  const std::string cert = to_pem("CERTIFICATE", made.cert_der());
+  const std::string key = to_pem("PRIVATE KEY", made.key_der());
+  CHECK(load_certificate({.cert_pem = cert, .key_pem = key}).has_value());
+  const std::string more_cert = to_pem("CERTIFICATE", made.cert_der() + 'x');
+  const std::string more_key = to_pem("PRIVATE KEY", made.key_der() + 'x');
+  CHECK(cause_is({.cert_pem = more_cert, .key_pem = key}, TlsLoadCause::kBadCertificate));
+  CHECK(cause_is({.cert_pem = cert, .key_pem = more_key}, TlsLoadCause::kBadKey));
 }
 
 TEST_CASE("load_certificate: a broken key file -> the line in it, and that it is the key's") {

@@ -73,6 +73,11 @@ const Case kCases[] = {
     {"E0221", "version = 1", 1, 1, 1},
     {"E0222", "version = 1", 1, 1, 1},
     {"E0223", "+[upstreams.b]\nservers = []", 9, 1, 13},
+    {"E0224", "+[listeners.b]\nbind = '1.1.1.1:1'\ntls = 'pub'", 11, 7, 5},
+    {"E0225", "+[tls.profiles.p]\ncertificates = ['mian']", 10, 17, 6},
+    {"E0226", "+[tls.certificates]\nmain = {}", 10, 1, 4},
+    {"E0226", "+[tls.certificates]\nmain = { cert = '/a', key = '/b', pem = '/c' }", 10, 35, 3},
+    {"E0226", "+[tls.certificates]\nmain = { cert = '/a' }", 10, 1, 4},
     {"E0301", "+[process]\nmax_connections = 'many'", 10, 19, 6},
     {"E0301", "+listeners = 5", 9, 13, 1},
     {"E0301", "include = 5", 1, 11, 1},
@@ -99,6 +104,34 @@ const Case kCases[] = {
     {"E0317", "+[upstreams.app.balance]\nchoices = 2", 10, 1, 7},
     {"E0318", "+request_headers = { remove = ['Host'] }", 9, 31, 6},
     {"E0319", "+[upstreams.'a b']\nservers = [{ address = '1.1.1.1:1' }]", 9, 12, 5},
+    {"E0106", "+[tls.profiles.p]\nstrict_sni = true", 9, 1, 16},
+    {"E0106", "+[tls.profiles.p]\ncertificates = 'c'\nclient_auth = { mode = 'optional' }", 11, 1,
+     11},
+    {"E0106", "+[upstreams.b]\nprotocol = 'tcp'\nservers = [{ address = '1.1.1.1:1' }]\ntls = {}",
+     12, 1, 3},
+    {"E0303", "+[tls.certificates]\nmain = { pem = 'c.pem' }", 10, 16, 7},
+    {"E0303", "+[tls.profiles.p]\ncertificates = 'c'\nhandshakes_per_shard = '20'", 11, 24, 4},
+    {"E0304", "+[tls.profiles.p]\ncertificates = 'c'\nhandshakes_per_shard = '0/s'", 11, 24, 5},
+    {"E0304", "+[tls.profiles.p]\ncertificates = []", 10, 16, 2},
+    {"E0304", "+[tls.profiles.p]\ncertificates = 'c'\nciphers = []", 11, 11, 2},
+    {"E0310", "+[upstreams.app.tls]\nsni = '10.0.0.1'", 10, 7, 10},
+    {"E0317", "+[upstreams.app.tls]\nverify = false\nca = '/ca.pem'", 11, 1, 2},
+    {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\nmin_version = '1.3'\nmax_version = '1.2'", 12,
+     1, 11},
+    {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\nmin_version = '1.3'\nciphers = 'modern'", 12,
+     1, 7},
+    {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\ntickets = 'off'\nearly_data = 'safe_methods'",
+     12, 1, 10},
+    {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\nclient_auth = { ca = '/ca' }", 11, 17, 2},
+    {"E0317", "+[listeners.b]\nbind = '1.1.1.1:1'\ntimeouts.tls_handshake = '1s'", 11, 10, 13},
+    {"E0320", "+[tls.profiles.p]\ncertificates = 'c'\nciphers = ['ALL']", 11, 12, 5},
+    {"E0320", "+[tls.profiles.p]\ncertificates = 'c'\nciphers = 'TLS_AES_128_GCM_SHA256'", 11, 11,
+     24},
+    {"E0321", "+[tls.profiles.p]\ncertificates = 'c'\ngroups = ['P-256', 'P-257']", 11, 20, 7},
+    {"W0408", "+[upstreams.app.tls]\nverify = false", 10, 10, 5},
+    {"W0412", "+[tls.certificates]\nmain = { pem = '/c.pem' }", 10, 1, 4},
+    {"W0412", "+[tls.certificates]\nc = { pem = '/c.pem' }\n[tls.profiles.p]\ncertificates = 'c'",
+     11, 1, 16},
     {"W0401", "+listeners = ['web']\n[listeners.b]\nbind = '127.0.0.1:90'", 10, 1, 13},
     {"W0402", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1' }]", 9, 1, 13},
     {"W0403", "+[upstreams.app.health]\ntype = 'tcp'\ntimeout = '3s'", 11, 1, 7},
@@ -139,7 +172,8 @@ TEST_CASE("codes: one case for every code -> the code, at line, column and lengt
     seen.insert(one.code);
   }
   // Those need files, or the router.
-  for (const char* elsewhere : {"E0001", "E0107", "W0405", "W0410"}) seen.insert(elsewhere);
+  for (const char* elsewhere : {"E0001", "E0107", "E0322", "W0405", "W0409", "W0410", "W0411"})
+    seen.insert(elsewhere);
   for (const Code& code : all_codes()) {
     INFO("code " << std::string(code.code));
     CHECK(seen.count(code.code) == 1);

@@ -12,7 +12,7 @@ inline void dump(std::ostream& out, const Timeouts& t) {
   out << " timeouts " << t.proxy_header << ' ' << t.request_headers << ' ' << t.request_body << ' '
       << t.client_idle << ' ' << t.keep_alive << ' ' << t.connect << ' ' << t.response_headers
       << ' ' << t.server_idle << ' ' << t.tunnel_idle << ' ' << t.half_closed << ' ' << t.queue
-      << '\n';
+      << ' ' << t.tls_handshake << '\n';
 }
 
 inline void dump(std::ostream& out, const std::vector<std::string>& list) {
@@ -26,9 +26,33 @@ inline void dump(std::ostream& out, const http1::HeaderEdits& edits) {
   for (const auto& pair : edits.add) out << " add " << pair.name << '=' << pair.value << '\n';
 }
 
+inline void dump(std::ostream& out, const TlsProfile& p) {
+  out << "profile " << p.name << ' ' << int(p.min_version) << ' ' << int(p.max_version)
+      << " ciphers";
+  dump(out, p.ciphers);
+  dump(out, p.groups);
+  for (const uint32_t index : p.certificates) out << ' ' << index;
+  out << ' ' << p.strict_sni << " tickets " << p.tickets.enabled << ' ' << p.tickets.rotate << ' '
+      << p.tickets.keys.path << " early " << int(p.early_data) << " auth "
+      << int(p.client_auth.mode) << ' ' << p.client_auth.ca.path << ' ' << p.client_auth.crl.path
+      << ' ' << p.handshakes_per_shard << '\n';
+}
+
+inline void dump(std::ostream& out, const TlsCertificates& c) {
+  out << "certificates " << c.name << ' ' << c.cert.path << ' ' << c.key.path << ' ' << c.pem.path
+      << ' ' << c.directory.path << ' ' << c.watch << '\n';
+}
+
+inline void dump(std::ostream& out, const UpstreamTls& t) {
+  out << " tls " << t.enabled << ' ' << t.verify << ' ' << t.ca.path << ' ' << t.sni_from_request
+      << ' ' << t.sni << ' ' << t.cert.path << ' ' << t.key.path << ' ' << int(t.min_version)
+      << '\n';
+}
+
 inline void dump(std::ostream& out, const Listener& l) {
   out << "listener " << l.name << ' ' << int(l.protocol) << ' ' << int(l.accept) << ' ' << l.backlog
-      << ' ' << l.max_connections << ' ' << l.forwarded << ' ' << l.x_forwarded << '\n';
+      << ' ' << l.max_connections << ' ' << l.forwarded << ' ' << l.x_forwarded << ' '
+      << (l.tls ? int(*l.tls) : -1) << '\n';
   for (const auto& bind : l.bind)
     out << " bind " << bind.text << ' ' << bind.address.text() << '\n';
   for (const Network& network : l.trusted_proxies) {
@@ -97,6 +121,7 @@ inline void dump(std::ostream& out, const Upstream& u) {
   dump(out, u.health);
   out << " retry " << u.retry.attempts << '\n';
   dump(out, u.timeouts);
+  dump(out, u.tls);
 }
 
 inline std::string dump(const Config& c) {
@@ -109,6 +134,8 @@ inline std::string dump(const Config& c) {
   for (const Listener& listener : c.listeners) dump(out, listener);
   for (const Route& route : c.routes) dump(out, route);
   for (const Upstream& upstream : c.upstreams) dump(out, upstream);
+  for (const TlsProfile& profile : c.tls_profiles) dump(out, profile);
+  for (const TlsCertificates& certificates : c.tls_certificates) dump(out, certificates);
   out << "access " << c.access_log.enabled << ' ' << c.access_log.output << ' '
       << int(c.access_log.format) << "\nprocess log " << c.process_log.output << ' '
       << int(c.process_log.level) << "\nmetrics " << c.metrics.enabled << ' '

@@ -14,7 +14,7 @@ using namespace ringway::config;
 namespace {
 
 // The section's place in a complete document: what stands before the key and what after it.
-struct Place {
+struct Around {
   std::string before;
   std::string after;
 };
@@ -22,7 +22,9 @@ struct Place {
 const std::string kListener = "[listeners.web]\nbind = '127.0.0.1:80'\n";
 const std::string kRoute = "[[routes]]\nname = 'r'\n";
 const std::string kUpstream = "[upstreams.u]\nservers = [{ address = '127.0.0.1:81' }]\n";
-const std::string kBase = "version = 1\n";
+const std::string kBase =
+    "version = 1\n[tls.certificates]\nmain = { pem = '/m.pem' }\ntenants = { directory = '/d' }\n"
+    "[tls.profiles.public]\ncertificates = 'main'\n";
 
 std::string table(const Section& section) {
   std::string path = section.path;
@@ -32,6 +34,8 @@ std::string table(const Section& section) {
   };
   replace("listeners.NAME", "listeners.web");
   replace("upstreams.NAME", "upstreams.u");
+  replace("profiles.NAME", "profiles.p");
+  replace("certificates.NAME", "certificates.c");
   return "[" + path + "]\n";
 }
 
@@ -46,11 +50,13 @@ std::string company(const std::string& path, std::string_view key) {
            (key == "from" ? "" : "from = '10.0.0.0/8'\n");
   }
   if (path == "upstreams.NAME" && key == "send_proxy_tlvs") return "send_proxy_protocol = 'v2'\n";
+  if (path == "tls.profiles.NAME" && key != "certificates") return "certificates = 'main'\n";
+  if (path == "tls.certificates.NAME" && key == "watch") return "pem = '/c.pem'\n";
   if (path == "admin" && key == "socket_mode") return "socket = '/run/x'\n";
   return "";
 }
 
-Place place_of_route_key(const std::string& path, std::string_view key) {
+Around place_of_route_key(const std::string& path, std::string_view key) {
   const std::string rest = kListener + kUpstream;
   if (path == "routes[]") {
     if (key == "name") return {kBase + rest + "[[routes]]\nupstream = 'u'\n", ""};
@@ -67,7 +73,7 @@ Place place_of_route_key(const std::string& path, std::string_view key) {
   return {kBase + rest + kRoute + "upstream = 'u'\n" + inner + " = { ", " }\n"};
 }
 
-Place place_of(const Section& section, std::string_view key) {
+Around place_of(const Section& section, std::string_view key) {
   const std::string path = section.path;
   const std::string route = kRoute + "upstream = 'u'\n";
   if (path.starts_with("routes[]")) return place_of_route_key(path, key);
@@ -82,12 +88,17 @@ Place place_of(const Section& section, std::string_view key) {
     return {kBase + kListener + route + kUpstream + company(path, key), ""};
   }
   const bool header = path == "listeners.NAME.timeouts" && key == "proxy_header";
-  const std::string listener =
-      kListener + (header ? "proxy_protocol = { accept = 'required', from = 'unix' }\n" : "");
-  const std::string head = path == "upstreams.NAME.health.expect"
-                               ? "[upstreams.u.health]\ntype = 'http'\n" + table(section)
-                               : table(section) + company(path, key);
-  return {kBase + listener + route + kUpstream + head, ""};
+  const std::string extra = header ? "proxy_protocol = { accept = 'required', from = 'unix' }\n"
+                            : key == "tls_handshake" ? "tls = 'public'\n"
+                                                     : "";
+  std::string head = table(section) + company(path, key);
+  if (path == "upstreams.NAME.health.expect") {
+    head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
+  }
+  if (path.starts_with("tls.profiles.NAME.")) {
+    head = "[tls.profiles.p]\ncertificates = 'main'\n" + head;
+  }
+  return {kBase + kListener + extra + route + kUpstream + head, ""};
 }
 
 bool is_leaf(const Key& key) {
@@ -110,7 +121,10 @@ bool has_own_test(const Section& section, std::string_view key) {
          (path == "listeners.NAME.proxy_protocol" && key != "header_bytes") ||
          (path == "upstreams.NAME.health" && key == "type") ||
          (path == "routes[]" && (key == "listeners" || key == "upstream")) ||
-         (path == "routes[]" && key == "name");
+         (path == "routes[]" && key == "name") ||
+         (path == "tls.profiles.NAME" && key == "certificates") ||
+         (path == "tls.certificates.NAME" && key != "watch") ||
+         path == "tls.profiles.NAME.client_auth" || path == "upstreams.NAME.tls.certificate";
 }
 
 }  // namespace
@@ -123,7 +137,7 @@ TEST_CASE("schema: every key set to its example -> another Config") {
     for (const Key& key : section->keys) {
       if (!is_leaf(key) || has_own_test(*section, key.name)) continue;
       INFO("key " << section->path << " " << key.name);
-      const Place place = place_of(*section, key.name);
+      const Around place = place_of(*section, key.name);
       const std::string line = std::string(key.name) + " = ";
       const bool list = !place.after.empty();
       std::string plain = place.before + place.after;
@@ -147,10 +161,10 @@ TEST_CASE("schema: every key set to its documented default -> the same Config") 
     for (const Key& key : section->keys) {
       if (!is_leaf(key) || *key.initial == '\0' || has_own_test(*section, key.name)) continue;
       INFO("key " << section->path << " " << key.name);
-      const Place place = place_of(*section, key.name);
+      const Around place = place_of(*section, key.name);
       const bool list = !place.after.empty();
       const std::string initial = key.initial;
-      const bool bare = key.kind == Kind::kBoolean || initial == "[]" ||
+      const bool bare = key.kind == Kind::kBoolean || initial.starts_with('[') ||
                         (key.kind == Kind::kInteger && initial.find_first_of("0123456789") == 0);
       const std::string line =
           std::string(key.name) + " = " + (bare ? initial : "'" + initial + "'");
@@ -167,7 +181,7 @@ TEST_CASE("schema: a number just outside of its range -> E0304") {
     for (const Key& key : section->keys) {
       if (key.kind != Kind::kInteger || !key.choices.empty() || *section->path == '\0') continue;
       INFO("key " << section->path << " " << key.name);
-      const Place place = place_of(*section, key.name);
+      const Around place = place_of(*section, key.name);
       const std::string end = place.after.empty() ? "\n" : place.after;
       const int64_t beyond[] = {static_cast<int64_t>(key.min) - 1,
                                 static_cast<int64_t>(key.max) + 1};
@@ -186,7 +200,7 @@ TEST_CASE("schema: a value of another type -> E0301 or E0302, for every key") {
     for (const Key& key : section->keys) {
       if (!is_leaf(key) || *section->path == '\0') continue;
       INFO("key " << section->path << " " << key.name);
-      const Place place = place_of(*section, key.name);
+      const Around place = place_of(*section, key.name);
       const std::string end = place.after.empty() ? "\n" : place.after;
       const LoadResult result = load_text(place.before + key.name + " = 1979-05-27" + end, "test");
       REQUIRE(result.errors() >= 1);
@@ -200,7 +214,8 @@ TEST_CASE("schema: every key that is not supported yet -> E0105 at the key") {
   for (const Section* section : all_sections()) {
     for (const std::string_view name : section->later) {
       INFO("key " << section->path << " " << name);
-      const Place place = *section->path == '\0' ? Place{kBase, ""} : place_of(*section, name);
+      const Around place =
+          *section->path == '\0' ? Around{"version = 1\n", ""} : place_of(*section, name);
       const std::string end = place.after.empty() ? "\n" : place.after;
       const LoadResult result = load_text(place.before + std::string(name) + " = {}" + end, "test");
       CHECK(std::any_of(result.diagnostics.begin(), result.diagnostics.end(),
@@ -213,7 +228,7 @@ TEST_CASE("schema: every word that is not supported yet -> E0105") {
   for (const Section* section : all_sections()) {
     for (const Key& key : section->keys) {
       for (const std::string_view word : key.later) {
-        const Place place = place_of(*section, key.name);
+        const Around place = place_of(*section, key.name);
         const LoadResult result = load_text(
             place.before + key.name + " = '" + std::string(word) + "'\n" + place.after, "test");
         CHECK(std::any_of(result.diagnostics.begin(), result.diagnostics.end(),

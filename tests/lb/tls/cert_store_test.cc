@@ -285,6 +285,25 @@ TEST_CASE("CertStore: the last certificate of a profile is removed -> it stays, 
   CHECK_FALSE(world.serves("a.test"));
 }
 
+TEST_CASE(
+    "CertStore: a certificate whose key never comes -> one line once the directory is quiet") {
+  FakeCertFiles files;
+  files.put_pair("/dir/a", named("a.test"));
+  World world(files);
+  world.start(directory_source("/dir"));
+  const MadeCertificate late = named("b.test");
+  files.put("/dir/b.crt", late.cert_pem);
+  world.run(900);
+  CHECK(world.lines.empty());
+  world.run(5'000);
+  CHECK(world.said("/dir/b.crt: there is no b.key beside it; it is left out"));
+  CHECK(world.lines.size() == 1);
+  CHECK(world.store.reload_failures() == 1);
+  files.put("/dir/b.key", late.key_pem);
+  world.run(kInForceMs);
+  CHECK(world.serves("b.test"));
+}
+
 TEST_CASE("CertStore: a key comes beside a combined file -> it is used") {
   FakeCertFiles files;
   const MadeCertificate made = named("a.test");
@@ -338,6 +357,12 @@ TEST_CASE("CertStore: a certificate that comes in expired -> a warning beside th
   files.put_pair("/tls/a", make_certificate({.names = {"a.test"}, .not_after_s = -60}));
   world.run(kInForceMs);
   CHECK(world.said("certificate /tls/a.pem (a.test) has expired on "));
+}
+
+TEST_CASE("cert_round_ms: few certificates -> a second; very many -> as the rate allows") {
+  static_assert(cert_round_ms(0) == 1000);
+  static_assert(cert_round_ms(12'500) == 1000);
+  static_assert(cert_round_ms(50'000) == 4000);
 }
 
 // The same on a real file system, where inodes and times are the kernel's.

@@ -1,0 +1,69 @@
+// lb/config/config_tls.h - the part of the configuration that is about TLS: plain values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lb/config/place.h"
+
+namespace ringway::config {
+
+enum class TlsVersion : uint8_t { k12, k13 };
+enum class ClientAuthMode : uint8_t { kOff, kOptional, kRequired };
+enum class EarlyData : uint8_t { kOff, kSafeMethods };
+
+// ECDHE with AEAD ciphers only.
+[[nodiscard]] std::vector<std::string> modern_ciphers();
+
+// One of [tls.certificates]. Exactly one of `cert` with `key`, `pem` and `directory` is there.
+struct TlsCertificates {
+  std::string name;
+  Position position;
+  FilePath cert;
+  FilePath key;
+  FilePath pem;
+  FilePath directory;
+  bool watch = true;
+};
+
+struct TlsTickets {
+  bool enabled = true;
+  int64_t rotate = 43'200'000;  // ms
+  FilePath keys;                // empty: keys of this process alone
+};
+
+struct TlsClientAuth {
+  ClientAuthMode mode = ClientAuthMode::kOff;
+  FilePath ca;   // PEM; not empty unless kOff
+  FilePath crl;  // PEM; may be empty
+};
+
+struct TlsProfile {
+  std::string name;
+  Position position;
+  TlsVersion min_version = TlsVersion::k12;
+  TlsVersion max_version = TlsVersion::k13;
+  // Of TLS 1.2, OpenSSL's names, in order; never empty.
+  std::vector<std::string> ciphers = modern_ciphers();
+  std::vector<std::string> groups{"X25519", "P-256", "P-384"};  // BoringSSL's names; never empty
+  std::vector<uint32_t> certificates;                           // indices, in order; never empty
+  bool strict_sni = false;
+  TlsTickets tickets;
+  EarlyData early_data = EarlyData::kOff;
+  TlsClientAuth client_auth;
+  uint64_t handshakes_per_shard = UINT64_MAX;  // a second
+};
+
+struct UpstreamTls {
+  bool enabled = false;  // the table is there
+  bool verify = true;
+  FilePath ca;                    // PEM; empty: the system's
+  bool sni_from_request = false;  // the request's host; else `sni`
+  std::string sni;                // lower case; empty: none is sent
+  FilePath cert;                  // of the client certificate; both or neither
+  FilePath key;
+  TlsVersion min_version = TlsVersion::k12;
+};
+
+}  // namespace ringway::config

@@ -1,0 +1,240 @@
+// lb/config/tls.cc - names between listeners, profiles and certificates, and what TLS keys need.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "lb/config/missing.h"
+#include "lb/config/resolve.h"
+
+namespace ringway::config {
+namespace {
+
+const Node* find(const Node& node, const char* key, const char* inner) {
+  const Node* found = node.find(key);
+  return found != nullptr && found->kind == Node::Kind::kTable ? found->find(inner) : nullptr;
+}
+
+class TlsResolver {
+ public:
+  TlsResolver(Reader& reader, bool complete)
+      : reader_(reader), config_(reader.draft.config), complete_(complete) {}
+
+  void run() {
+    for (size_t i = 0; i < config_.tls_profiles.size(); ++i) {
+      resolve_profile(config_.tls_profiles[i], *reader_.draft.tls_profiles[i]);
+    }
+    for (size_t i = 0; i < config_.listeners.size(); ++i) {
+      resolve_listener(config_.listeners[i], *reader_.draft.listeners[i]);
+    }
+    for (Upstream& upstream : config_.upstreams) {
+      UpstreamTls& tls = upstream.tls;
+      const bool http = upstream.protocol == Protocol::kHttp;
+      if (tls.enabled && http && tls.sni.empty()) tls.sni_from_request = true;
+    }
+  }
+
+ private:
+  void resolve_profile(TlsProfile& profile, const Node& node) {
+    const Node* names = node.find("certificates");
+    if (names == nullptr) return;
+    if (names->kind == Node::Kind::kString) add_certificates(profile, *names);
+    for (const Node& name : names->children) {
+      if (name.kind == Node::Kind::kString) add_certificates(profile, name);
+    }
+    if (names->kind == Node::Kind::kArray && names->children.empty()) {
+      reader_.report.error("E0304", names->span, "`certificates` needs at least one name");
+    }
+  }
+
+  void add_certificates(TlsProfile& profile, const Node& name) {
+    if (name.unresolved) return;
+    const int64_t index = index_of(config_.tls_certificates, name.text);
+    if (index >= 0) {
+      const auto number = static_cast<uint32_t>(index);
+      auto& mine = profile.certificates;
+      if (std::find(mine.begin(), mine.end(), number) == mine.end()) mine.push_back(number);
+    } else if (complete_) {
+      report_missing(reader_, "E0225", name,
+                     "profile \"" + profile.name + "\" names certificate \"" + name.text +
+                         "\", which does not exist",
+                     config_.tls_certificates,
+                     std::span<const Node* const>(reader_.draft.tls_certificates));
+    }
+  }
+
+  void resolve_listener(Listener& listener, const Node& node) {
+    const Node* name = node.find("tls");
+    if (name == nullptr || name->kind != Node::Kind::kString || name->unresolved) return;
+    const int64_t index = index_of(config_.tls_profiles, name->text);
+    if (index >= 0) {
+      listener.tls = static_cast<uint32_t>(index);
+    } else if (complete_) {
+      report_missing(reader_, "E0224", *name,
+                     "listener \"" + listener.name + "\" names TLS profile \"" + name->text +
+                         "\", which does not exist",
+                     config_.tls_profiles,
+                     std::span<const Node* const>(reader_.draft.tls_profiles));
+    }
+  }
+
+  Reader& reader_;
+  Config& config_;
+  bool complete_;
+};
+
+class TlsChecker {
+ public:
+  TlsChecker(Reader& reader, bool complete)
+      : report_(reader.report), draft_(reader.draft), complete_(complete) {}
+
+  void run() {
+    const Config& config = draft_.config;
+    for (size_t i = 0; i < config.tls_certificates.size(); ++i) {
+      check_certificates(config.tls_certificates[i], *draft_.tls_certificates[i]);
+    }
+    for (size_t i = 0; i < config.tls_profiles.size(); ++i) {
+      check_profile(config.tls_profiles[i], *draft_.tls_profiles[i]);
+    }
+    for (size_t i = 0; i < config.listeners.size(); ++i) {
+      if (draft_.listeners[i]->find("tls") != nullptr) continue;
+      conflict(find(*draft_.listeners[i], "timeouts", "tls_handshake"),
+               "`tls_handshake` has no effect on a listener without `tls`");
+    }
+    for (size_t i = 0; i < config.upstreams.size(); ++i) {
+      check_upstream(config.upstreams[i], *draft_.upstreams[i]);
+    }
+    if (complete_ && !report_.failed()) check_use();
+  }
+
+ private:
+  void conflict(const Node* node, std::string message, std::string label = {}) {
+    if (node != nullptr) {
+      report_.error("E0317", node->key_span, std::move(message), std::move(label));
+    }
+  }
+
+  void check_certificates(const TlsCertificates& certificates, const Node& node) {
+    const Node* cert = node.find("cert");
+    const Node* key = node.find("key");
+    const Node* pem = node.find("pem");
+    const Node* directory = node.find("directory");
+    const int kinds = (cert != nullptr || key != nullptr ? 1 : 0) + (pem != nullptr ? 1 : 0) +
+                      (directory != nullptr ? 1 : 0);
+    const std::string title = "certificate \"" + certificates.name + "\"";
+    if (kinds != 1) {
+      const Node* second = directory != nullptr ? directory : pem;
+      report_.error(
+          "E0226", kinds == 0 ? node.defined_at() : second->key_span,
+          title + (kinds == 0 ? " does not say where it is" : " says in several ways where it is"),
+          "`cert` and `key`, or `pem`, or `directory`");
+    } else if ((cert != nullptr) != (key != nullptr)) {
+      report_.error("E0226", node.defined_at(),
+                    title + " has no `" + (cert == nullptr ? "cert" : "key") + "`",
+                    cert == nullptr ? "" : "add `key`, or write `pem` if it is in the same file");
+    }
+  }
+
+  void check_profile(const TlsProfile& profile, const Node& node) {
+    const Node* max = node.find("max_version");
+    const Node* min = node.find("min_version");
+    if (profile.min_version > profile.max_version) {
+      conflict(max != nullptr ? max : min, "`max_version` is older than `min_version`");
+    }
+    if (profile.min_version == TlsVersion::k13) {
+      conflict(node.find("ciphers"), "`ciphers` is for TLS 1.2, which `min_version` excludes");
+    }
+    if (profile.max_version == TlsVersion::k12 && profile.early_data != EarlyData::kOff) {
+      conflict(node.find("early_data"), "`early_data` needs TLS 1.3, which `max_version` excludes");
+    }
+    if (!profile.tickets.enabled && profile.early_data != EarlyData::kOff) {
+      conflict(node.find("early_data"), "`early_data` needs tickets, which are off");
+    }
+    for (const char* list : {"ciphers", "groups"}) {
+      const Node* names = node.find(list);
+      if (names != nullptr && names->kind == Node::Kind::kArray && names->children.empty()) {
+        report_.error("E0304", names->span, std::string("`") + list + "` needs at least one name");
+      }
+    }
+    check_client_auth(profile, node);
+  }
+
+  void check_client_auth(const TlsProfile& profile, const Node& node) {
+    const Node* auth = node.find("client_auth");
+    if (auth == nullptr || auth->kind != Node::Kind::kTable) return;
+    const Node* ca = auth->find("ca");
+    if (profile.client_auth.mode == ClientAuthMode::kOff) {
+      const Node* mode = auth->find("mode");
+      // A mode that is wrong was reported.
+      if (mode != nullptr && mode->text != "off") return;
+      conflict(ca != nullptr ? ca : auth->find("crl"),
+               "`ca` and `crl` have no effect while `mode` is \"off\"");
+    } else if (ca == nullptr) {
+      report_.error("E0106", auth->defined_at(),
+                    "`ca` is missing in `client_auth` of profile \"" + profile.name + "\"",
+                    "add ca = \"/etc/ringway/clients.pem\"");
+    }
+  }
+
+  void check_upstream(const Upstream& upstream, const Node& node) {
+    const UpstreamTls& tls = upstream.tls;
+    const Node* table = node.find("tls");
+    if (!tls.enabled || table == nullptr || table->kind != Node::Kind::kTable) return;
+    const Node* verify = table->find("verify");
+    if (!tls.verify && verify != nullptr) {
+      report_.warning("W0408", verify->span,
+                      "the servers of \"" + upstream.name +
+                          "\" are not verified: whoever is on the way can read and change all");
+    }
+    if (!tls.verify && table->find("ca") != nullptr) {
+      conflict(table->find("ca"), "`ca` has no effect with verify = false");
+    }
+    if (upstream.protocol == Protocol::kHttp) return;
+    if (tls.sni_from_request) {
+      conflict(table->find("sni"),
+               "`{request.host}` is for HTTP, but this upstream has protocol = \"tcp\"");
+    } else if (tls.verify && tls.sni.empty() && table->find("sni") == nullptr) {
+      report_.error("E0106", table->defined_at(),
+                    "`sni` is missing in [upstreams." + upstream.name + ".tls]",
+                    "add the name in the servers' certificates");
+    }
+  }
+
+  void check_use() {
+    const Config& config = draft_.config;
+    std::vector<bool> profiles(config.tls_profiles.size());
+    std::vector<bool> certificates(config.tls_certificates.size());
+    for (const Listener& listener : config.listeners) {
+      if (listener.tls) profiles[*listener.tls] = true;
+    }
+    for (const TlsProfile& profile : config.tls_profiles) {
+      for (const uint32_t index : profile.certificates) certificates[index] = true;
+    }
+    for (size_t i = 0; i < profiles.size(); ++i) {
+      if (profiles[i]) continue;
+      report_.warning("W0412", draft_.tls_profiles[i]->defined_at(),
+                      "no listener uses TLS profile \"" + config.tls_profiles[i].name + "\"");
+    }
+    for (size_t i = 0; i < certificates.size(); ++i) {
+      if (certificates[i]) continue;
+      report_.warning(
+          "W0412", draft_.tls_certificates[i]->defined_at(),
+          "no TLS profile uses certificate \"" + config.tls_certificates[i].name + "\"");
+    }
+  }
+
+  Report& report_;
+  Draft& draft_;
+  bool complete_;
+};
+
+}  // namespace
+
+void resolve_tls(Reader& reader, bool complete) {
+  TlsResolver(reader, complete).run();
+}
+
+void check_tls(Reader& reader, bool complete) {
+  TlsChecker(reader, complete).run();
+}
+
+}  // namespace ringway::config
