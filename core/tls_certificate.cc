@@ -71,7 +71,7 @@ Loaded<Parts> take_apart(std::string_view pem, bool in_key) {
 }
 
 bssl::UniquePtr<EVP_PKEY> parse_key(const PemBlock& block) {
-  CBS der;
+  CBS der{};
   CBS_init(&der, block.bytes.data(), block.bytes.size());
   if (block.label == "PRIVATE KEY") {
     bssl::UniquePtr<EVP_PKEY> key(EVP_parse_private_key(&der));

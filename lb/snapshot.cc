@@ -19,7 +19,7 @@ KnownServer find_server(const Snapshot* previous, const config::Upstream& upstre
       const config::Server& old = upstreams[i].servers[j];
       if (old.name != server.name || !(old.address == server.address)) continue;
       // Connections of another kind of TLS must not be used any more.
-      if (!(upstreams[i].tls == upstream.tls)) continue;
+      if (!upstreams[i].tls.same_as(upstream.tls)) continue;
       return {previous->servers[i][j], &old};
     }
   }

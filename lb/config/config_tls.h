@@ -64,6 +64,14 @@ struct UpstreamTls {
   FilePath cert;                  // of the client certificate; both or neither
   FilePath key;
   TlsVersion min_version = TlsVersion::k12;
+
+  // Connections made under either may be used under the other.
+  [[nodiscard]] bool same_as(const UpstreamTls& other) const {
+    return enabled == other.enabled && verify == other.verify && ca.path == other.ca.path &&
+           sni_from_request == other.sni_from_request && sni == other.sni &&
+           cert.path == other.cert.path && key.path == other.key.path &&
+           min_version == other.min_version;
+  }
 };
 
 }  // namespace ringway::config

@@ -50,7 +50,8 @@ struct OneShard final : BudgetPeers {
   ConnKeyBuffer key_buffer;
   PoolMemory memory{groups, {}, prng, key_buffer};
   PoolContext pool{env, timers, conns, memory};
-  UpstreamContext context{.pool = pool, .peers = *this};
+  ShardTls tls{0};
+  UpstreamContext context{.pool = pool, .peers = *this, .tls = tls};
   ShardUpstream upstream{context, 7};
 
   void ask_return(Budget& /*budget*/, uint32_t /*shard*/) override {}

@@ -56,7 +56,8 @@ struct Upstream final : BudgetPeers {
   ConnKeyBuffer key_buffer;
   PoolMemory memory{groups, {}, prng, key_buffer};
   PoolContext pool{env, timers, conns, memory};
-  UpstreamContext context{.pool = pool, .peers = *this};
+  ShardTls tls{0};
+  UpstreamContext context{.pool = pool, .peers = *this, .tls = tls};
   std::shared_ptr<Snapshot> snapshot;
   std::vector<ShardMail> mail;
   ShardUpstream upstream{context, 7};
