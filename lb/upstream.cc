@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "lb/tls/shard_tls.h"
 
 namespace ringway {
 

@@ -37,8 +37,8 @@ class ShardTls {
   // Of the present configuration, by index; null if it could not be made.
   [[nodiscard]] TlsServerContext* profile(uint32_t index) { return servers_[index].get(); }
   // Null as well: the upstream speaks no TLS.
-  [[nodiscard]] const std::shared_ptr<TlsClientContext>& upstream(uint32_t index) const {
-    return clients_[index];
+  [[nodiscard]] std::shared_ptr<TlsClientContext> upstream(uint32_t index) const {
+    return index < clients_.size() ? clients_[index] : nullptr;
   }
   [[nodiscard]] TlsShard& shard() { return shard_; }
   [[nodiscard]] const TlsShard& shard() const { return shard_; }
