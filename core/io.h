@@ -18,6 +18,7 @@
 
 #include "core/address.h"
 #include "core/counters.h"
+#include "core/tls_facts.h"
 
 namespace ringway {
 
@@ -63,6 +64,11 @@ class SocketOwner {
   // The last event after detach(): `fd` is the owner's, or another thread's, from here on. Not
   // `clean`: bytes that arrived meanwhile were lost, so the stream is of no use to anybody.
   virtual void on_detached(Socket& socket, int fd, bool clean);
+  // Only where TLS is spoken (Stream::start_tls_server(), start_tls_client()).
+  // The handshake with a client is done. For a server on_connected(0) says so.
+  virtual void on_secured(Socket& socket);
+  // The server gave a session to resume in a later connection. The newest is the best.
+  virtual void on_tls_ticket(Socket& socket, TlsTicket ticket);
 
  protected:
   ~SocketOwner() = default;
@@ -92,7 +98,7 @@ class WakeOwner {
 // One connected (or connecting) stream socket. Fields are the engine's; owners use Io's calls.
 class Socket {
  public:
-  explicit Socket(SocketOwner& owner) : owner_(owner) {}
+  explicit Socket(SocketOwner& owner) : owner_(&owner) {}
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
@@ -100,12 +106,15 @@ class Socket {
   // The descriptor while open, else -1. For getsockopt(2) and logging only.
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool open() const { return fd_ >= 0; }
+  [[nodiscard]] SocketOwner& owner() const { return *owner_; }
+  // Events go to `owner` from the next one on: TLS puts itself in between so (core/tls_session.h).
+  void set_owner(SocketOwner& owner) { owner_ = &owner; }
 
  private:
   friend class SocketIo;
   friend class SimIo;  // the simulated engine of the tests
 
-  SocketOwner& owner_;
+  SocketOwner* owner_;
   int fd_ = -1;
   uint32_t slot_ = 0;          // index into the engine's table while open
   uint8_t armed_ = 0;          // kernel operations in flight, a bit per kind

@@ -32,6 +32,10 @@ void SocketOwner::on_detached(Socket& /*socket*/, int /*fd*/, bool /*clean*/) {
   RW_CHECK(false);  // Only for owners that detach.
 }
 
+void SocketOwner::on_secured(Socket& /*socket*/) {}
+
+void SocketOwner::on_tls_ticket(Socket& /*socket*/, TlsTicket /*ticket*/) {}
+
 Socket::~Socket() {
   RW_CHECK(fd_ < 0);
 }
@@ -258,11 +262,11 @@ void SocketIo::flush_graveyard() {
     free_slots_.push_back(socket.slot_);
     const int fd = std::exchange(socket.fd_, -1);
     if (socket.leaving_) {
-      socket.owner_.on_detached(socket, fd, !socket.tainted_);  // As below.
+      socket.owner_->on_detached(socket, fd, !socket.tainted_);  // As below.
       continue;
     }
     ::close(fd);
-    socket.owner_.on_closed(socket);  // May free or re-use the socket: last access.
+    socket.owner_->on_closed(socket);  // May free or re-use the socket: last access.
   }
 }
 
@@ -310,7 +314,7 @@ void SocketIo::on_event(const Event& event) {
   }
   if (event.tag.kind == Kind::kOut) {
     if (socket->connecting_) return finish_connect(*socket);
-    return socket->owner_.on_writable(*socket);
+    return socket->owner_->on_writable(*socket);
   }
   // Where the poll has ended, read() arms it again once nothing is left to read.
   socket->readable_ = true;
@@ -327,7 +331,7 @@ void SocketIo::finish_connect(Socket& socket) {
   if (error != 0) socket.ended_ = true;  // Nothing will arrive; the owner closes it.
   if (error == 0) watch(socket);
   if (socket.completes_) start_receiving(socket);
-  socket.owner_.on_connected(socket, error);
+  socket.owner_->on_connected(socket, error);
 }
 
 void SocketIo::read(Socket& socket) {
@@ -342,7 +346,7 @@ void SocketIo::read(Socket& socket) {
       // it.
       const bool drained = static_cast<size_t>(got) < kScratchBytes && !socket.hangup_;
       if (drained) socket.readable_ = false;
-      socket.owner_.on_receive(socket, {scratch_.get(), static_cast<size_t>(got)});
+      socket.owner_->on_receive(socket, {scratch_.get(), static_cast<size_t>(got)});
       if (drained) return watch(socket);
       continue;
     }
@@ -358,7 +362,7 @@ void SocketIo::read(Socket& socket) {
 void SocketIo::end_receive(Socket& socket, int error) {
   socket.ended_ = true;
   socket.readable_ = false;
-  socket.owner_.on_receive_end(socket, error);
+  socket.owner_->on_receive_end(socket, error);
 }
 
 void SocketIo::run_ready_list() {

@@ -45,7 +45,7 @@ void SocketIo::take_completion(Socket& socket, const Event& event) {
   const std::span<const std::byte> bytes = bytes_of(event);
   if (!bytes.empty()) {
     if (!socket.receiving_ || socket.held_ != nullptr) return hold(socket, bytes);
-    return socket.owner_.on_receive(socket, bytes);
+    return socket.owner_->on_receive(socket, bytes);
   }
   switch (-event.result) {
     case ECANCELED: return;  // by a pause that bytes had followed
@@ -100,8 +100,8 @@ void SocketIo::deliver_held(Socket& socket) {
     if (!socket.receiving_ || socket.closing_) return;
     iovec piece{};
     RW_CHECK(held.bytes.peek({&piece, 1}) == 1);
-    socket.owner_.on_receive(socket,
-                             {static_cast<const std::byte*>(piece.iov_base), piece.iov_len});
+    socket.owner_->on_receive(socket,
+                              {static_cast<const std::byte*>(piece.iov_base), piece.iov_len});
     held.bytes.consume(held_chunks_, piece.iov_len);
   }
   if (!socket.receiving_ || socket.closing_) return;

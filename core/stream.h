@@ -3,20 +3,29 @@
 // Affinity:  the thread of its Io. Ownership: embedded in its owner; see core/io.h for lifetime.
 // Bounds:    the queue is as long as its producer lets it become: producers stop above
 //            kHighWaterBytes and go on below kLowWaterBytes.
-// Why:       clients, servers and layer 4 need exactly the same; TLS will fit in here.
+// Why:       clients, servers and layer 4 need exactly the same, plain or with TLS. With TLS bytes
+//            written and received are plain ones, and queued() counts encrypted ones.
 #pragma once
 
 #include <span>
 
 #include "core/chunks.h"
 #include "core/io.h"
+#include "core/tls_facts.h"
 
 namespace ringway {
+
+class TlsClientContext;
+class TlsServerContext;
+class TlsSession;
+class TlsShard;
+struct TlsClientParams;
 
 // What a stream needs of its shard.
 struct StreamEnv {
   Io& io;
   ChunkPool& chunks;
+  TlsShard* tls = nullptr;  // null: no stream speaks TLS
 };
 
 class Stream {
@@ -35,6 +44,16 @@ class Stream {
     return env_.io.connect(socket_, address.get(), address.length);
   }
 
+  // Speaks TLS from the first byte on, as the side that was connected to. The owner hears
+  // on_secured(), or on_receive_end() with an error; until then nothing can be written. False: the
+  // shard has no room for it, and the stream is still plain. REQUIRES: right after adopt().
+  [[nodiscard]] bool start_tls_server(TlsServerContext& context);
+  // Speaks TLS as the side that connects: on_connected(0) comes once the server is verified, or
+  // on_connected(kTlsFailed). `params` is copied. False as above. REQUIRES: right after connect().
+  [[nodiscard]] bool start_tls_client(TlsClientContext& context, const TlsClientParams& params);
+  // What there is to know about TLS, until on_closed(); null for a plain stream.
+  [[nodiscard]] const TlsSession* tls() const { return tls_; }
+
   // Sends `pieces`, queueing what the kernel does not take now. False: the stream is broken
   // (error() says how) and only close() or abort() make sense. REQUIRES: open, no shutdown_send()
   // before.
@@ -42,21 +61,26 @@ class Stream {
   // The owner's on_writable(): sends what was queued. False as above.
   [[nodiscard]] bool flush();
 
-  // FIN, after what is queued.
+  // FIN, after what is queued; with TLS a close_notify before it.
   void shutdown_send();
-  // Ends the stream and drops what is queued. on_closed() follows, unless it is not open.
+  // Ends the stream and drops what is queued; with TLS, and nothing queued, a close_notify tells
+  // the peer that the end is no accident; abort() never sends one. on_closed() follows, unless it
+  // is not open.
   void close();
   void abort();
-  // Takes the socket out; on_detached() follows. See Io::detach().
+  // Takes the socket out; on_detached() follows. See Io::detach(). REQUIRES: can_detach().
   void detach();
+  // TLS stays with its shard.
+  [[nodiscard]] bool can_detach() const { return tls_ == nullptr; }
 
   void set_receiving(bool on);
   // See Io::something_waits(). REQUIRES: open.
-  [[nodiscard]] bool something_waits() const { return env_.io.something_waits(socket_); }
+  [[nodiscard]] bool something_waits() const;
   // As Io::expect_nothing().
   void expect_nothing() {
     if (open()) env_.io.expect_nothing(socket_);
   }
+  [[nodiscard]] StreamEnv& env() { return env_; }
   [[nodiscard]] bool receiving() const { return receiving_; }
   [[nodiscard]] size_t queued() const { return out_.bytes(); }
   [[nodiscard]] bool above_high_water() const { return out_.bytes() >= kHighWaterBytes; }
@@ -66,12 +90,16 @@ class Stream {
   [[nodiscard]] int fd() const { return socket_.fd(); }
 
  private:
+  friend class TlsSession;
+
+  [[nodiscard]] bool send(std::span<const iovec> pieces);
   void want_writable();
 
   StreamEnv& env_;
   Socket socket_;
+  TlsSession* tls_ = nullptr;
   OutQueue out_;
-  int error_ = 0;  // errno of a failed send, ENOBUFS for an exhausted pool
+  int error_ = 0;  // errno of a failed send, ENOBUFS for an exhausted pool, or of TLS
   bool receiving_ = false;
   bool closing_ = false;
   bool waiting_writable_ = false;

@@ -268,7 +268,7 @@ void SimIo::deliver(const SimRef& ref) {
     // A failed attempt stays "connecting": nothing else may happen to it but close().
     end.connecting = end.connect_error != 0;
     end.connect_done = false;
-    end.socket->owner_.on_connected(*end.socket, end.connect_error);
+    end.socket->owner_->on_connected(*end.socket, end.connect_error);
     return relist(end, ref);
   }
   const bool write_first = net_.prng().chance(0.5);
@@ -292,7 +292,7 @@ void SimIo::deliver_bytes(SimEnd& end, const SimRef& ref) {
     if (end.overflowed) end.held -= size;
     ++events_;
     net_.trace(2, ref.slot * 2 + ref.side, size);
-    end.socket->owner_.on_receive(*end.socket, {at, size});
+    end.socket->owner_->on_receive(*end.socket, {at, size});
     memset(at, 0xdd, size);
     ASAN_POISON_MEMORY_REGION(at, size);
   }
@@ -308,7 +308,7 @@ void SimIo::deliver_end(SimEnd& end, const SimRef& ref) {
   if (fin) net_.flow_to(*net_.find(ref), ref.side).fin_received = true;
   ++events_;
   net_.trace(3, ref.slot * 2 + ref.side, static_cast<uint64_t>(error));
-  end.socket->owner_.on_receive_end(*end.socket, error);
+  end.socket->owner_->on_receive_end(*end.socket, error);
 }
 
 void SimIo::deliver_writable(SimEnd& end, const SimRef& ref) {
@@ -316,7 +316,7 @@ void SimIo::deliver_writable(SimEnd& end, const SimRef& ref) {
   end.wants_writable = false;
   ++events_;
   net_.trace(4, ref.slot, ref.side);
-  end.socket->owner_.on_writable(*end.socket);
+  end.socket->owner_->on_writable(*end.socket);
 }
 
 void SimIo::deliver_closed(SimEnd& end, const SimRef& ref) {
@@ -327,7 +327,7 @@ void SimIo::deliver_closed(SimEnd& end, const SimRef& ref) {
   socket.fd_ = -1;
   --attached_;
   net_.release(ref);
-  socket.owner_.on_closed(socket);  // May free or re-use the socket: last access.
+  socket.owner_->on_closed(socket);  // May free or re-use the socket: last access.
 }
 
 void SimIo::deliver_detached(SimEnd& end, const SimRef& ref) {
@@ -340,7 +340,7 @@ void SimIo::deliver_detached(SimEnd& end, const SimRef& ref) {
   end.io = nullptr;
   socket.fd_ = -1;
   --attached_;
-  socket.owner_.on_detached(socket, fd, true);  // May free or re-use the socket: last access.
+  socket.owner_->on_detached(socket, fd, true);  // May free or re-use the socket: last access.
 }
 
 void SimIo::deliver_wake() {
