@@ -100,5 +100,24 @@ TEST_CASE("Tls: closed or timed out while waiting -> its place goes to the next 
   CHECK(world.net.now_us() - start_us < 200'000);
 }
 
+TEST_CASE("Tls: clients that gave up while they waited -> nothing is computed for them") {
+  SimTlsWorld world(6, {.per_turn = 100, .per_second = 10});
+  for (int i = 0; i < 6; ++i) world.dial();
+  REQUIRE(world.run([&] { return world.server_shard.handshakes_waiting() == 5; }));
+  int gone = 0;
+  for (auto& end : world.dialled) {
+    if (end->connected < 0 && gone < 3) {
+      gone++ % 2 == 0 ? end->stream.close() : end->stream.abort();
+    }
+  }
+  REQUIRE(world.run([&] { return world.server_shard.handshakes_waiting() == 0; }));
+  world.net.run_for(1'000'000, 100'000);
+  const TlsCounters& counters = world.server_shard.counters();
+  CHECK(counters.server_full.get() +
+            counters.failures[static_cast<size_t>(TlsCause::kClosedInHandshake)].get() ==
+        6);
+  CHECK(counters.failures[static_cast<size_t>(TlsCause::kClosedInHandshake)].get() >= 2);
+}
+
 }  // namespace
 }  // namespace ringway
