@@ -9,8 +9,10 @@
 namespace ringway {
 
 TlsFailure tls_failure(const TlsSession& session, bool handshake) {
-  const uint32_t error = ERR_peek_error();
-  if (ERR_GET_LIB(error) != ERR_LIB_SSL) return {TlsCause::kProtocol};
+  // The first one of the TLS layer: that of a cipher may stand before it.
+  uint32_t error = ERR_get_error();
+  while (error != 0 && ERR_GET_LIB(error) != ERR_LIB_SSL) error = ERR_get_error();
+  if (error == 0) return {TlsCause::kProtocol};
   const int reason = ERR_GET_REASON(error);
   constexpr int kAlerts = SSL_AD_REASON_OFFSET;
   if (reason >= kAlerts && reason < kAlerts + 256) {

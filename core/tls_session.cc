@@ -99,6 +99,9 @@ void TlsSession::on_admitted() {
   RW_CHECK(gated_ && !admitted_);
   gated_ = false;
   admitted_ = true;
+  // Nobody has said anything since the ClientHello, unless it was goodbye: who gave up while it
+  // waited costs no signature.
+  if (held_.empty() && stream_.something_waits()) return update_receiving();
   feed({});
   continue_input();
 }

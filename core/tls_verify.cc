@@ -143,7 +143,13 @@ struct TlsVerifier {
     prepare(*context, trust, role, name);
     if (X509_verify_cert(context.get()) == 1) return TlsVerdict::kOk;
     const int error = X509_STORE_CTX_get_error(context.get());
-    return error == X509_V_OK ? TlsVerdict::kBadChain : verdict_of(error);
+    const TlsVerdict verdict = error == X509_V_OK ? TlsVerdict::kBadChain : verdict_of(error);
+    // One that may not sign certificates is not taken for its own issuer, but that is what it is.
+    if (verdict == TlsVerdict::kUnknownCa &&
+        X509_NAME_cmp(X509_get_subject_name(leaf.get()), X509_get_issuer_name(leaf.get())) == 0) {
+      return TlsVerdict::kSelfSigned;
+    }
+    return verdict;
   }
 };
 

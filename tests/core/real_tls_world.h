@@ -10,7 +10,8 @@ namespace ringway {
 
 class RealTlsWorld final : public TlsWorld {
  public:
-  explicit RealTlsWorld(Io& io) : TlsWorld(io), listener_(listen_any()) {
+  explicit RealTlsWorld(Io& io, const TlsGateOptions& gate = {.per_turn = 1000})
+      : TlsWorld(io, gate), listener_(listen_any()) {
     address = bound(listener_);
     io.listen(listener_, *this);
   }

@@ -1,7 +1,7 @@
 // tests/core/tls_engine_test.cc - TLS on every real engine, and that a record allocates nothing.
 #include <doctest/doctest.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -52,7 +52,7 @@ TEST_CASE("Tls: every engine -> handshakes, 1 MiB both ways, close_notify") {
     };
     client.on_room();
     REQUIRE(world.run([&] { return client.text.size() == text.size(); }));
-    CHECK(client.text == text);
+    CHECK((client.text == text));
     client.stream.close();
     REQUIRE(world.run([&] { return server.ends == 1; }));
     CHECK(server.end == 0);
@@ -81,6 +81,39 @@ TEST_CASE("Tls: records in the steady state -> we allocate nothing") {
     echo(50);
     CHECK(allocations == before);
   }
+}
+
+TEST_CASE(
+    "Tls: 40 handshakes at once, one per turn -> in order, counted; requests go on meanwhile") {
+  EpollEngine io(0);
+  RealTlsWorld world(io, {.per_turn = 1});
+  TlsEnd& old_client = world.connect();
+  TlsEnd& old_server = world.peer_of_last();
+  std::vector<TlsEnd*> secured;
+  world.on_accept = [&](TlsEnd& end) {
+    end.then = [&secured, one = &end] { secured.push_back(one); };
+  };
+  size_t most = 0;
+  size_t echoed = 0;
+  old_server.on_bytes = [&] {
+    most = std::max(most, world.server_shard.handshakes_waiting());
+    REQUIRE(old_server.send("pong"));
+  };
+  old_client.on_bytes = [&] {
+    ++echoed;
+    REQUIRE(old_client.send("ping"));
+  };
+  for (int i = 0; i < 40; ++i) world.dial();
+  REQUIRE(old_client.send("ping"));
+  REQUIRE(world.run([&] { return secured.size() == 40; }));
+  CHECK(most > 10);
+  CHECK(echoed > 0);
+  const auto& counters = world.server_shard.counters();
+  CHECK(counters.waited.get() > 10);
+  LatencySnapshot waits;
+  waits.add(world.server_shard.handshake_wait());
+  CHECK(waits.count() == 41);
+  CHECK(world.server_shard.next_in_ms(world.io.now_us()) == -1);
 }
 
 }  // namespace

@@ -61,38 +61,6 @@ TEST_CASE("TlsGate: per second -> a tenth at once, then as time passes, whatever
   CHECK(passed == 49);  // One second, without the 20 ms that `a` has used up.
 }
 
-TEST_CASE(
-    "Tls: 40 handshakes at once, one per turn -> in order, counted; requests go on meanwhile") {
-  SimTlsWorld world(3, {.per_turn = 1}, false, 1000);
-  TlsEnd& old_client = world.connect();
-  TlsEnd& old_server = world.peer_of_last();
-  std::vector<TlsEnd*> secured;
-  world.on_accept = [&](TlsEnd& end) {
-    end.then = [&secured, one = &end] { secured.push_back(one); };
-  };
-  size_t most = 0;
-  size_t echoed = 0;
-  old_server.on_bytes = [&] {
-    most = std::max(most, world.server_shard.handshakes_waiting());
-    REQUIRE(old_server.send("pong"));
-  };
-  old_client.on_bytes = [&] {
-    ++echoed;
-    REQUIRE(old_client.send("ping"));
-  };
-  for (int i = 0; i < 40; ++i) world.dial();
-  REQUIRE(old_client.send("ping"));
-  REQUIRE(world.run([&] { return secured.size() == 40; }));
-  CHECK(most > 10);
-  CHECK(echoed > 0);
-  const auto& counters = world.server_shard.counters();
-  CHECK(counters.waited.get() > 10);
-  LatencySnapshot waits;
-  waits.add(world.server_shard.handshake_wait());
-  CHECK(waits.count() == 41);
-  CHECK(world.server_shard.next_in_ms(world.io.now_us()) == -1);
-}
-
 TEST_CASE("Tls: a rate of handshakes -> the storm takes as long as the rate says") {
   SimTlsWorld world(4, {.per_turn = 100, .per_second = 100});
   const int64_t start_us = world.net.now_us();
@@ -130,6 +98,25 @@ TEST_CASE("Tls: closed or timed out while waiting -> its place goes to the next 
   const int64_t start_us = world.net.now_us();
   REQUIRE(world.run([&] { return last->secured == 1; }));
   CHECK(world.net.now_us() - start_us < 200'000);
+}
+
+TEST_CASE("Tls: clients that gave up while they waited -> nothing is computed for them") {
+  SimTlsWorld world(6, {.per_turn = 100, .per_second = 10});
+  for (int i = 0; i < 6; ++i) world.dial();
+  REQUIRE(world.run([&] { return world.server_shard.handshakes_waiting() == 5; }));
+  int gone = 0;
+  for (auto& end : world.dialled) {
+    if (end->connected < 0 && gone < 3) {
+      gone++ % 2 == 0 ? end->stream.close() : end->stream.abort();
+    }
+  }
+  REQUIRE(world.run([&] { return world.server_shard.handshakes_waiting() == 0; }));
+  world.net.run_for(1'000'000, 100'000);
+  const TlsCounters& counters = world.server_shard.counters();
+  CHECK(counters.server_full.get() +
+            counters.failures[static_cast<size_t>(TlsCause::kClosedInHandshake)].get() ==
+        6);
+  CHECK(counters.failures[static_cast<size_t>(TlsCause::kClosedInHandshake)].get() >= 2);
 }
 
 }  // namespace

@@ -162,8 +162,11 @@ TEST_CASE("Tls: openssl s_server -> we verify it, show our certificate, speak, r
       CHECK(client.resumed == (i == 1));
       CHECK(client.verdict == TlsVerdict::kOk);
       REQUIRE(client.send("drawer\n"));
-      REQUIRE(world.run([&] { return client.text == "reward\n" && !client.tickets.empty(); }));
-      ticket = std::move(client.tickets.back());
+      REQUIRE(world.run([&] { return client.text == "reward\n"; }));
+      if (i == 0) {
+        REQUIRE(world.run([&] { return !client.tickets.empty(); }));
+        ticket = std::move(client.tickets.back());
+      }
       client.stream.close();
       REQUIRE(world.run([&] { return client.closed == 1; }));
     }

@@ -14,16 +14,17 @@ using test::make_certificate;
 constexpr int64_t kDay = 86400;
 
 struct Refusal {
-  const char* cause;
-  const char* alert;  // what the other side hears
+  std::string cause;
+  std::string alert;  // what the other side hears
 };
 
 // A server that shows `certificate`; the client refuses it so.
-void check_refused(const MadeCertificate& certificate, SimTlsWorld& world, const Refusal& expected,
-                   const TlsClientParams& params = {.server_name = "example.test"}) {
+void check_shown(std::shared_ptr<const TlsCertificate> certificate, SimTlsWorld& world,
+                 const Refusal& expected,
+                 const TlsClientParams& params = {.server_name = "example.test"}) {
   CAPTURE(expected.cause);
   world.server = nullptr;
-  world.names = to_names({to_tls(certificate)});
+  world.names = to_names({std::move(certificate)});
   TlsEnd& client = world.dial(params);
   world.settle();
   CHECK(client.connected == kTlsFailed);
@@ -32,6 +33,11 @@ void check_refused(const MadeCertificate& certificate, SimTlsWorld& world, const
   CHECK(world.peer_of_last().cause == expected.alert);
   CHECK_FALSE(client.send("secret"));
   world.close_all();
+}
+
+void check_refused(const MadeCertificate& certificate, SimTlsWorld& world, const Refusal& expected,
+                   const TlsClientParams& params = {.server_name = "example.test"}) {
+  check_shown(to_tls(certificate), world, expected, params);
 }
 
 TEST_CASE("Tls: a server's certificate that must not be trusted -> refused, with the reason") {
@@ -57,6 +63,12 @@ TEST_CASE("Tls: a server's certificate that must not be trusted -> refused, with
   const MadeCertificate impostor = make_certificate({.common_name = "Test CA", .ca = true});
   check_refused(leaf({.issuer = &impostor}), world,
                 {"tls_verify:bad_signature", "tls_alert:decrypt_error"});
+  const MadeCertificate forged = leaf({});
+  auto changed = load_certificate({.cert_pem = forged.cert_pem, .key_pem = forged.key_pem});
+  REQUIRE(changed.has_value());
+  changed->chain[0].back() = static_cast<char>(changed->chain[0].back() ^ 1);
+  check_shown(std::make_shared<const TlsCertificate>(std::move(*changed)), world,
+              {"tls_verify:bad_signature", "tls_alert:decrypt_error"});
   check_refused(leaf({.client = true}), world,
                 {"tls_verify:wrong_purpose", "tls_alert:unsupported_certificate"});
   check_refused(leaf({}), world, {"tls_verify:wrong_name", "tls_alert:bad_certificate"},

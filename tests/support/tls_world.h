@@ -256,8 +256,8 @@ class TlsWorld : public AcceptOwner {
 class SimTlsWorld : public TlsWorld, public SimLoop {
  public:
   explicit SimTlsWorld(uint64_t seed = 1, const TlsGateOptions& gate = {.per_turn = 1000},
-                       bool faults = false, uint64_t latency_us_min = 20)
-      : SimTlsWorld(std::make_unique<Net>(seed, faults, latency_us_min), gate) {}
+                       bool faults = false)
+      : SimTlsWorld(std::make_unique<Net>(seed, faults), gate) {}
   ~SimTlsWorld() override {
     net.stop_faults();
     close_all();
@@ -281,12 +281,7 @@ class SimTlsWorld : public TlsWorld, public SimLoop {
 
  private:
   struct Net {
-    Net(uint64_t seed, bool faults, uint64_t latency_us_min)
-        : net({.seed = seed,
-               .faults = faults,
-               .latency_us_min = latency_us_min,
-               .latency_us_max = latency_us_min < 1000 ? 2000 : latency_us_min}),
-          io(net) {}
+    Net(uint64_t seed, bool faults) : net({.seed = seed, .faults = faults}), io(net) {}
     SimNet net;
     SimIo io;
   };
