@@ -28,19 +28,68 @@ void L4Session::start(int fd) {
   // Read from the start, so that a client that leaves during the connect is noticed.
   client_.set_receiving(true);
   const config::Listener& config = listener_.config();
-  if (config.proxy.accept == config::ProxyAccept::kOff) return choose_route();
-  phase_ = Phase::kProxyHeader;
-  const int64_t ms = config.timeouts.proxy_header;
+  if (config.proxy.accept != config::ProxyAccept::kOff) {
+    start_phase(Phase::kProxyHeader, config.timeouts.proxy_header);
+    read_prelude(ProxyInput::kBytes);  // Who may send none is not even listened to.
+  } else if (config.preread.sni) {
+    start_phase(Phase::kHello, config.preread.timeout);
+  } else {
+    choose_route({});
+  }
+}
+
+void L4Session::start_phase(Phase phase, int64_t ms) {
+  phase_ = phase;
+  worker_.timers().cancel(timer_);
   if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
-  read_prelude(ProxyInput::kBytes);  // Who may send none is not even listened to.
 }
 
 void L4Session::read_prelude(ProxyInput input) {
-  if (phase_ == Phase::kProxyHeader && !read_proxy_header(input)) return;
-  phase_ = Phase::kServer;
-  worker_.timers().cancel(timer_);
-  if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
-  choose_route();
+  if (phase_ == Phase::kProxyHeader) {
+    if (!read_proxy_header(input)) return;
+    if (input == ProxyInput::kLate) input = ProxyInput::kBytes;  // The time of the next phase runs.
+    const config::Preread& preread = listener_.config().preread;
+    if (preread.sni) {
+      start_phase(Phase::kHello, preread.timeout);
+    } else {
+      start_phase(Phase::kServer, config::kOff);
+      if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+      return choose_route({});
+    }
+  }
+  read_hello(input);
+}
+
+void L4Session::read_hello(ProxyInput input) {
+  const size_t bytes_max = listener_.config().preread.hello_bytes;
+  tls::ClientHello hello =
+      tls::parse_client_hello(early_.view(), bytes_max, worker_.answer_buffer(bytes_max));
+  switch (hello.status) {
+    case tls::HelloStatus::kNeedMore:
+      if (input == ProxyInput::kLate) refuse_hello(PrereadError::kTimeout);
+      if (input != ProxyInput::kEnd) return;
+      if (early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+      return refuse_hello(PrereadError::kTruncated);
+    case tls::HelloStatus::kMalformed: return refuse_hello(PrereadError::kMalformed);
+    case tls::HelloStatus::kTooLong: return refuse_hello(PrereadError::kTooLong);
+    case tls::HelloStatus::kNotTls: hello = {}; break;
+    case tls::HelloStatus::kDone: break;
+  }
+  start_phase(Phase::kServer, config::kOff);
+  if (!hello.server_name.empty()) {
+    if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
+    // Only the log and PROXY headers would miss it.
+    if (origin_ != nullptr) (void)origin_->set(proxy::Tlv::kAuthority, hello.server_name);
+  }
+  choose_route(hello);
+}
+
+void L4Session::refuse_hello(PrereadError error) {
+  static constexpr std::string_view kCauses[] = {"TLS hello: malformed", "TLS hello: too long",
+                                                 "TLS hello: truncated", "TLS hello: timeout"};
+  listener_.stats().preread_errors[static_cast<size_t>(error)].add();
+  if (error == PrereadError::kTimeout) listener_.stats().timeouts.add();
+  end(EndedBy::kProxy, kCauses[static_cast<size_t>(error)], false);
 }
 
 // False: there is more to come, or the session is over.
@@ -73,8 +122,8 @@ bool L4Session::read_proxy_header(ProxyInput input) {
   return true;
 }
 
-void L4Session::choose_route() {
-  const config::Route* route = worker_.tcp_route(listener_.index());
+void L4Session::choose_route(const tls::ClientHello& hello) {
+  const config::Route* route = worker_.tcp_route(listener_.index(), hello);
   if (route == nullptr) return end(EndedBy::kProxy, "no route", false);
   upstream_ = &worker_.upstream(route->upstream);
   ++upstream_->users;

@@ -160,6 +160,17 @@ void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
       out.sample(labels, sum);
     }
   }
+  out.family("ringway_listener_preread_errors_total", "TCP clients closed over their TLS hello.",
+             MetricType::kCounter);
+  for (const auto& listener : snapshot.listeners) {
+    for (size_t i = 0; i < kPrereadErrorNames.size(); ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : listener->shard.stats) sum += cell.stats.preread_errors[i].get();
+      const MetricLabel labels[] = {{"listener", listener->name},
+                                    {"reason", kPrereadErrorNames[i]}};
+      out.sample(labels, sum);
+    }
+  }
   out.family("ringway_listener_duration_seconds",
              "From the head of a request, or the accepting of "
              "a session, to its end.",

@@ -108,6 +108,18 @@ bool ClientOrigin::add(Tlv type, std::string_view value) {
   return true;
 }
 
+bool ClientOrigin::set(Tlv type, std::string_view value) {
+  constexpr size_t kHead = 3;
+  for (std::string_view old = find(type); !old.empty(); old = find(type)) {
+    char* const at = room_->bytes.data() + (old.data() - room_->bytes.data()) - kHead;
+    const char* const behind = old.data() + old.size();
+    const char* const end = room_->bytes.data() + room_->length;
+    memmove(at, behind, static_cast<size_t>(end - behind));
+    room_->length -= kHead + old.size();
+  }
+  return add(type, value);
+}
+
 std::string_view ClientOrigin::find(Tlv type) const {
   if (room_ == nullptr) return {};
   return proxy::find_tlv({room_->bytes.data(), room_->length}, type);

@@ -63,6 +63,8 @@ class ClientOrigin {
   // Keeps the TLVs that say something about the client: ALPN, AUTHORITY, UNIQUE_ID, SSL. Those
   // that find no room are left out.
   void keep_tlvs(std::string_view tlvs);
+  // Puts one in place of any of its type. False: no room.
+  bool set(proxy::Tlv type, std::string_view value);
   // Adds one. False: no room.
   bool add(proxy::Tlv type, std::string_view value);
   // The value of a TLV; empty: unknown.

@@ -74,6 +74,7 @@ class Checker {
                "`uri_bytes` is more than `header_bytes`, which holds the target too");
     }
     check_proxy(listener, node);
+    check_preread(listener, node);
     if (listener.protocol == Protocol::kHttp) return;
     for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
       conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
@@ -101,6 +102,17 @@ class Checker {
     report_.error("E0106", (from != nullptr ? from : table)->defined_at(),
                   "`from` is missing: the networks whose PROXY headers are believed",
                   "such as from = [\"10.9.0.0/24\"]");
+  }
+
+  void check_preread(const Listener& listener, const Node& node) {
+    if (listener.protocol == Protocol::kHttp) {
+      conflict(node.find("preread"), "`preread` is for listeners with protocol = \"tcp\"");
+    } else if (!listener.preread.sni) {
+      for (const char* key : {"timeout", "hello_bytes"}) {
+        conflict(find(node, "preread", key),
+                 std::string("`") + key + "` has no effect without sni = true");
+      }
+    }
   }
 
   void check_send_proxy(const Upstream& upstream, const Node& node) {
@@ -272,14 +284,41 @@ class Checker {
                            report_.place(draft_.listeners[index]->defined_at()));
       return;
     }
+    check_tls_match(route, node, tcp);
     if (!tcp) return;
-    for (const char* key : {"match", "redirect", "respond", "reject", "rewrite", "request_headers",
+    for (const char* key : {"host", "path", "path_prefix", "path_regex", "method", "header"}) {
+      const Node* http = find(node, "match", key);
+      if (http == nullptr) continue;
+      report_.error("E0216", http->key_span,
+                    std::string("`") + key + "` is for HTTP, but this route carries TCP");
+    }
+    for (const char* key : {"redirect", "respond", "reject", "rewrite", "request_headers",
                             "response_headers", "timeouts"}) {
       const Node* http = node.find(key);
       if (http == nullptr) continue;
       report_.error("E0216", http->key_span,
                     std::string("`") + key + "` is for HTTP, but this route carries TCP",
                     std::string(key) == "timeouts" ? "set them in the upstream" : "");
+    }
+  }
+
+  // What a route can know of TLS, it knows from the hello that its listeners read.
+  void check_tls_match(const Route& route, const Node& node, bool tcp) {
+    for (const char* key : {"sni", "alpn"}) {
+      const Node* wanted = find(node, "match", key);
+      if (wanted == nullptr) continue;
+      if (!tcp) {
+        conflict(wanted, std::string("`") + key + "` is for TCP, but this route carries HTTP");
+        continue;
+      }
+      for (const uint32_t index : route.listeners) {
+        const Listener& listener = draft_.config.listeners[index];
+        if (listener.preread.sni) continue;
+        conflict(wanted, std::string("`") + key +
+                             "` needs preread = { sni = true } on listener \"" + listener.name +
+                             "\"");
+        break;
+      }
     }
   }
 

@@ -62,7 +62,7 @@ const Case kCases[] = {
      "+[upstreams.t]\nprotocol = 'tcp'\nservers = [{ address = '1.1.1.1:1' }]\n"
      "[listeners.t]\nbind = '1.1.1.1:1'\nprotocol = 'tcp'\n[[routes]]\n"
      "name = 'b'\nupstream = 't'\nmatch = { path = '/' }",
-     18, 1, 5},
+     18, 11, 4},
     {"E0217", "+[[routes]]\nname = 'all'\nupstream = 'app'", 10, 8, 5},
     {"E0218", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1' }, { address = '1.1.1.1:1' }]",
      10, 39, 25},
