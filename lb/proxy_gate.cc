@@ -127,7 +127,7 @@ std::string_view ClientOrigin::find(Tlv type) const {
 
 ProxyVerdict judge_proxy_header(const config::ProxyProtocol& config, const PeerAddress& peer,
                                 std::string_view bytes, ProxyInput input) {
-  RW_CHECK(config.accept != config::ProxyAccept::kOff);
+  if (config.accept == config::ProxyAccept::kOff) return {.kind = ProxyVerdict::Kind::kNone};
   const bool required = config.accept == config::ProxyAccept::kRequired;
   const bool trusted = is_trusted(config, peer);
   if (required && !trusted) return refuse(ProxyError::kUntrusted);

@@ -96,8 +96,8 @@ struct ProxyVerdict {
   proxy::Header header{};
 };
 
-// Looks at all `bytes` that a client at `peer` has sent so far. REQUIRES: config.accept is not
-// kOff. The result's views point into `bytes`.
+// Looks at all `bytes` that a client at `peer` has sent so far. The result's views point into
+// `bytes`. A reload may have switched headers off while a client was asked for one: then kNone.
 [[nodiscard]] ProxyVerdict judge_proxy_header(const config::ProxyProtocol& config,
                                               const PeerAddress& peer, std::string_view bytes,
                                               ProxyInput input);
