@@ -1,8 +1,6 @@
 // proto/client_hello.cc
 #include "proto/client_hello.h"
 
-#include <string.h>
-
 #include <algorithm>
 
 #include "core/base/check.h"
@@ -78,8 +76,8 @@ bool read_alpn(std::string_view data, ClientHello& hello) {
   return true;
 }
 
-ClientHello malformed() {
-  return {.status = HelloStatus::kMalformed, .server_name = {}, .alpn = {}};
+ClientHello nothing(HelloStatus status) {
+  return {.status = status, .server_name = {}, .alpn = {}};
 }
 
 ClientHello parse_message(std::string_view body) {
@@ -91,72 +89,70 @@ ClientHello parse_message(std::string_view body) {
   const std::string_view compression = fields.take_vector(1);
   if (fields.broken() || session.size() > 32 || ciphers.empty() || ciphers.size() % 2 != 0 ||
       compression.empty()) {
-    return malformed();
+    return nothing(HelloStatus::kMalformed);
   }
   if (fields.empty()) return hello;  // Before TLS 1.3 there may be no extensions at all.
   Fields extensions(fields.take_vector(2));
-  if (fields.broken() || !fields.empty()) return malformed();
+  if (fields.broken() || !fields.empty()) return nothing(HelloStatus::kMalformed);
   bool seen_name = false;
   bool seen_alpn = false;
   while (!extensions.empty()) {
     const size_t type = extensions.take_number(2);
     const std::string_view data = extensions.take_vector(2);
-    if (extensions.broken()) return malformed();
+    if (extensions.broken()) return nothing(HelloStatus::kMalformed);
     if (type == kServerName) {
-      if (seen_name || !read_server_name(data, hello)) return malformed();
+      if (seen_name || !read_server_name(data, hello)) return nothing(HelloStatus::kMalformed);
       seen_name = true;
     } else if (type == kAlpn) {
-      if (seen_alpn || !read_alpn(data, hello)) return malformed();
+      if (seen_alpn || !read_alpn(data, hello)) return nothing(HelloStatus::kMalformed);
       seen_alpn = true;
     }
   }
   return hello;
 }
 
+// The head of the record at `at`. kDone: it is whole, and `length` that of what follows.
+HelloStatus read_record_head(std::string_view bytes, size_t at, size_t& length) {
+  const std::string_view head = bytes.substr(at, kRecordHead);
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(head[i]); };
+  const bool handshake = byte(0) == kHandshake && (head.size() < 2 || byte(1) == 3);
+  if (!handshake) return at == 0 ? HelloStatus::kNotTls : HelloStatus::kMalformed;
+  if (head.size() < kRecordHead) return HelloStatus::kNeedMore;
+  length = static_cast<size_t>(byte(3)) << 8 | byte(4);
+  // Empty handshake records do not exist (RFC 8446 5.1).
+  return length == 0 || length > kFragmentMax ? HelloStatus::kMalformed : HelloStatus::kDone;
+}
+
+// What came of the message so far. kDone: all of it, and `length` is its.
+HelloStatus judge_message(std::string_view message, size_t bytes_max, size_t& length) {
+  if (!message.empty() && message[0] != kClientHello) return HelloStatus::kMalformed;
+  if (message.size() < kMessageHead) return HelloStatus::kNeedMore;
+  length = kMessageHead + Fields(message.substr(1)).take_number(3);
+  if (length > bytes_max) return HelloStatus::kTooLong;
+  return message.size() >= length ? HelloStatus::kDone : HelloStatus::kNeedMore;
+}
+
 }  // namespace
 
 ClientHello parse_client_hello(std::string_view bytes, size_t bytes_max, std::span<char> scratch) {
   RW_CHECK(scratch.size() >= bytes_max);
-  const auto byte = [&](size_t at) { return static_cast<uint8_t>(bytes[at]); };
   const std::string_view window = bytes.substr(0, bytes_max);
-  ClientHello hello;
-  // Of the message so far: how much came, and how much it has once that is known.
-  size_t got = 0;
-  size_t wanted = kMessageHead;
-  size_t at = 0;
-  while (at < window.size()) {
-    const std::string_view head = window.substr(at, kRecordHead);
-    const bool handshake = byte(at) == kHandshake && (head.size() < 2 || byte(at + 1) == 3);
-    if (!handshake && at == 0) hello.status = HelloStatus::kNotTls;
-    if (!handshake && at != 0) hello.status = HelloStatus::kMalformed;
-    if (!handshake) return hello;
-    if (head.size() < kRecordHead) break;
-    const size_t length = static_cast<size_t>(byte(at + 3)) << 8 | byte(at + 4);
-    // Empty handshake records do not exist (RFC 8446 5.1).
-    if (length == 0 || length > kFragmentMax) return malformed();
+  size_t got = 0;  // of the message, in `scratch`
+  for (size_t at = 0, length = 0; at < window.size(); at += kRecordHead + length) {
+    const HelloStatus head = read_record_head(window, at, length);
+    if (head == HelloStatus::kNeedMore) break;
+    if (head != HelloStatus::kDone) return nothing(head);
     const std::string_view fragment = window.substr(at + kRecordHead, length);
-    if (got == 0 && fragment.size() >= wanted && fragment[0] == kClientHello) {
-      // All in one record is what nearly all clients send: looked at where it stands.
-      const size_t whole = kMessageHead + Fields(fragment.substr(1)).take_number(3);
-      if (fragment.size() >= whole) {
-        return parse_message(fragment.substr(kMessageHead, whole - kMessageHead));
-      }
-    }
-    memcpy(scratch.data() + got, fragment.data(), fragment.size());
+    std::copy(fragment.begin(), fragment.end(), scratch.data() + got);
     got += fragment.size();
-    if (got > 0 && scratch[0] != kClientHello) return malformed();
-    if (got >= kMessageHead) {
-      wanted = kMessageHead + Fields({scratch.data() + 1, 3}).take_number(3);
-      if (wanted > bytes_max)
-        return {.status = HelloStatus::kTooLong, .server_name = {}, .alpn = {}};
-      if (got >= wanted) {
-        return parse_message({scratch.data() + kMessageHead, wanted - kMessageHead});
-      }
-    }
-    at += kRecordHead + length;
+    const std::string_view message(scratch.data(), got);
+    size_t whole = 0;
+    const HelloStatus status = judge_message(message, bytes_max, whole);
+    if (status == HelloStatus::kNeedMore) continue;
+    if (status != HelloStatus::kDone) return nothing(status);
+    return parse_message(message.substr(kMessageHead, whole - kMessageHead));
   }
-  if (bytes.size() >= bytes_max) hello.status = HelloStatus::kTooLong;
-  return hello;
+  return nothing(bytes.size() >= bytes_max ? HelloStatus::kTooLong : HelloStatus::kNeedMore);
 }
 
 bool AlpnReader::next(std::string_view& protocol) {

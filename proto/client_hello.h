@@ -1,7 +1,7 @@
 // proto/client_hello.h - what a TLS client says before anything is encrypted: the server name it
 // asks for and the protocols it offers.
 //
-// Affinity:  pure functions, any thread. Ownership: views point into the caller's bytes or scratch.
+// Affinity:  pure functions, any thread. Ownership: views point into the caller's scratch.
 // Bounds:    the caller's limit; a call costs O(records so far), and O(bytes) once all are there.
 // Why:       reading keeps no state: the caller gives all bytes so far, so that how they were cut,
 //            into segments or records, cannot matter. Nothing is decrypted and nothing changed.
@@ -30,7 +30,7 @@ struct ClientHello {
 };
 
 // Reads the ClientHello that `bytes`, all that the connection has brought so far, begin with. Once
-// the result is not kNeedMore, further bytes do not change it. A hello over several records is put
+// the result is not kNeedMore, further bytes do not change it. The message is put
 // together in `scratch`. REQUIRES: scratch.size() >= bytes_max.
 [[nodiscard]] ClientHello parse_client_hello(std::string_view bytes, size_t bytes_max,
                                              std::span<char> scratch);
