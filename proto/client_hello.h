@@ -2,7 +2,7 @@
 // asks for and the protocols it offers.
 //
 // Affinity:  pure functions, any thread. Ownership: views point into the caller's scratch.
-// Bounds:    the caller's limit; a call costs O(records so far), and O(bytes) once all are there.
+// Bounds:    the caller's limit; a call costs O(bytes so far).
 // Why:       reading keeps no state: the caller gives all bytes so far, so that how they were cut,
 //            into segments or records, cannot matter. Nothing is decrypted and nothing changed.
 // Source:    RFC 8446 4.1.2, 5.1; RFC 6066 3 (server_name); RFC 7301 3.1 (ALPN).
@@ -30,8 +30,8 @@ struct ClientHello {
 };
 
 // Reads the ClientHello that `bytes`, all that the connection has brought so far, begin with. Once
-// the result is not kNeedMore, further bytes do not change it. The message is put
-// together in `scratch`. REQUIRES: scratch.size() >= bytes_max.
+// the result is not kNeedMore, further bytes do not change it. The message is put together
+// in `scratch`. REQUIRES: scratch.size() >= bytes_max.
 [[nodiscard]] ClientHello parse_client_hello(std::string_view bytes, size_t bytes_max,
                                              std::span<char> scratch);
 
