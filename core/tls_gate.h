@@ -48,6 +48,11 @@ class TlsGate {
   }
   ~TlsGate() { RW_CHECK(queue_.empty()); }
 
+  // From now on; 0: as many as the turns allow.
+  void set_per_second(uint32_t per_second) {
+    options_.per_second = per_second;
+    burst_ = std::max<int64_t>(per_second / 10, 1) * kToken;
+  }
   // May a handshake begin now? If not, the caller waits in the queue.
   [[nodiscard]] bool enter(int64_t now_us) { return queue_.empty() && pass(now_us); }
   void wait(TlsWaiter& waiter, int64_t now_us) {

@@ -60,6 +60,9 @@ class TlsShard {
   static void set_wall_seconds(int64_t seconds);
   [[nodiscard]] static int64_t wall_seconds();
 
+  // How many handshakes with clients begin in a second; 0: as many as the turns allow.
+  void set_handshake_rate(uint32_t per_second) { gate_.set_per_second(per_second); }
+
   // Once per turn, before Io::run_once(): begins handshakes that waited, and hands on bytes that
   // came while nobody wanted them.
   void run(int64_t now_us);

@@ -30,31 +30,39 @@ void L4Session::start(int fd) {
   // Read from the start, so that a client that leaves during the connect is noticed.
   client_.set_receiving(true);
   const config::Listener& config = listener_.config();
-  if (config.proxy.accept == config::ProxyAccept::kOff) return begin_tls();
-  phase_ = Phase::kProxyHeader;
-  const int64_t ms = config.timeouts.proxy_header;
-  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+  if (config.proxy.accept == config::ProxyAccept::kOff) return after_proxy_header();
+  start_phase(Phase::kProxyHeader, config.timeouts.proxy_header);
   read_prelude(ProxyInput::kBytes);  // Who may send none is not even listened to.
 }
 
-void L4Session::read_prelude(ProxyInput input) {
-  if (phase_ == Phase::kProxyHeader && !read_proxy_header(input)) return;
+void L4Session::start_phase(Phase phase, int64_t ms) {
+  phase_ = phase;
   worker_.timers().cancel(timer_);
-  if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
-  begin_tls();
+  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
 }
 
-void L4Session::begin_tls() {
-  phase_ = Phase::kServer;
-  if (!listener_.config().tls.has_value()) return choose_route();
+void L4Session::read_prelude(ProxyInput input) {
+  if (phase_ == Phase::kHello) return read_hello(input);
+  if (!read_proxy_header(input)) return;
+  after_proxy_header();
+  if (closing_ || phase_ != Phase::kHello) return;
+  // The time of the next phase runs.
+  read_hello(input == ProxyInput::kLate ? ProxyInput::kBytes : input);
+}
+
+// What the client begins with, behind a PROXY header.
+void L4Session::after_proxy_header() {
+  const config::Listener& config = listener_.config();
+  if (config.preread.sni) return start_phase(Phase::kHello, config.preread.timeout);
+  start_phase(Phase::kServer, config::kOff);
+  if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+  if (!config.tls.has_value()) return choose_route({});
   TlsServerContext* context = listener_.tls();
   if (context == nullptr || !client_.start_tls_server(*context)) {
     listener_.stats().refused_memory.add();
     return end(EndedBy::kProxy, "no room for TLS", true);
   }
-  phase_ = Phase::kHandshake;
-  const int64_t ms = listener_.config().timeouts.tls_handshake;
-  if (ms != config::kOff) worker_.timers().set(timer_, worker_.now_ms() + ms);
+  start_phase(Phase::kHandshake, config.timeouts.tls_handshake);
   if (early_.empty()) return;
   // What came behind a PROXY header, in one piece with it.
   const std::string bytes(early_.view());
@@ -63,17 +71,48 @@ void L4Session::begin_tls() {
 }
 
 void L4Session::on_secured(Socket& /*socket*/) {
-  phase_ = Phase::kServer;
-  worker_.timers().cancel(timer_);
+  start_phase(Phase::kServer, config::kOff);
   listener_.stats().tls_handshakes.add();
   if (client_.tls()->resumed()) listener_.stats().tls_resumed.add();
-  choose_route();
+  choose_route({});
 }
 
 // It has failed, or not ended in time.
 void L4Session::handshake_over(EndedBy by, std::string_view cause) {
   listener_.stats().tls_failures.add();
   end(by, cause.empty() ? std::string_view("tls_closed") : cause, false);
+}
+
+void L4Session::read_hello(ProxyInput input) {
+  const size_t bytes_max = listener_.config().preread.hello_bytes;
+  tls::ClientHello hello =
+      tls::parse_client_hello(early_.view(), bytes_max, worker_.answer_buffer(bytes_max));
+  switch (hello.status) {
+    case tls::HelloStatus::kNeedMore:
+      if (input == ProxyInput::kLate) refuse_hello(PrereadError::kTimeout);
+      if (input != ProxyInput::kEnd) return;
+      if (early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+      return refuse_hello(PrereadError::kTruncated);
+    case tls::HelloStatus::kMalformed: return refuse_hello(PrereadError::kMalformed);
+    case tls::HelloStatus::kTooLong: return refuse_hello(PrereadError::kTooLong);
+    case tls::HelloStatus::kNotTls: hello = {}; break;
+    case tls::HelloStatus::kDone: break;
+  }
+  start_phase(Phase::kServer, config::kOff);
+  if (!hello.server_name.empty()) {
+    if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
+    // Only the log and PROXY headers would miss it.
+    if (origin_ != nullptr) (void)origin_->set(proxy::Tlv::kAuthority, hello.server_name);
+  }
+  choose_route(hello);
+}
+
+void L4Session::refuse_hello(PrereadError error) {
+  static constexpr std::string_view kCauses[] = {"TLS hello: malformed", "TLS hello: too long",
+                                                 "TLS hello: truncated", "TLS hello: timeout"};
+  listener_.stats().preread_errors[static_cast<size_t>(error)].add();
+  if (error == PrereadError::kTimeout) listener_.stats().timeouts.add();
+  end(EndedBy::kProxy, kCauses[static_cast<size_t>(error)], false);
 }
 
 // False: there is more to come, or the session is over.
@@ -106,8 +145,8 @@ bool L4Session::read_proxy_header(ProxyInput input) {
   return true;
 }
 
-void L4Session::choose_route() {
-  const config::Route* route = worker_.tcp_route(listener_.index());
+void L4Session::choose_route(const tls::ClientHello& hello) {
+  const config::Route* route = worker_.tcp_route(listener_.index(), hello);
   if (route == nullptr) return end(EndedBy::kProxy, "no route", false);
   upstream_ = &worker_.upstream(route->upstream);
   ++upstream_->users;

@@ -60,16 +60,19 @@ class L4Session final : public SocketOwner,
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
   // Where a session is before it has a server.
-  enum class Phase : uint8_t { kProxyHeader, kHandshake, kServer };
+  enum class Phase : uint8_t { kProxyHeader, kHello, kHandshake, kServer };
 
   static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
 
-  void begin_tls();
+  void after_proxy_header();
   void handshake_over(EndedBy by, std::string_view cause);
   // Looks at what the client has said before a server is chosen, and goes on to the next phase.
   void read_prelude(ProxyInput input);
   [[nodiscard]] bool read_proxy_header(ProxyInput input);
-  void choose_route();
+  void start_phase(Phase phase, int64_t ms);
+  void read_hello(ProxyInput input);
+  void refuse_hello(PrereadError error);
+  void choose_route(const tls::ClientHello& hello);
   void connect_next();
   void wait_in_queue();
   [[nodiscard]] bool wait_for_descriptors(int error);

@@ -140,6 +140,22 @@ uint64_t total(PerShard<Stats>& per_shard, Counter Stats::*counter) {
   return sum;
 }
 
+// One family of listeners for a whole array of counters.
+template <size_t kCount>
+void write_reasons(MetricsWriter& out, const Snapshot& snapshot, const char* name, const char* help,
+                   const std::array<std::string_view, kCount>& reasons,
+                   Counter (ListenerStats::*counters)[kCount]) {
+  out.family(name, help, MetricType::kCounter);
+  for (const auto& listener : snapshot.listeners) {
+    for (size_t i = 0; i < kCount; ++i) {
+      uint64_t sum = 0;
+      for (auto& cell : listener->shard.stats) sum += (cell.stats.*counters)[i].get();
+      const MetricLabel labels[] = {{"listener", listener->name}, {"reason", reasons[i]}};
+      out.sample(labels, sum);
+    }
+  }
+}
+
 void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
   for (const auto& line : kListenerLines) {
     out.family(line.name, line.help, line.type);
@@ -158,16 +174,12 @@ void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
       out.sample(labels, sum);
     }
   }
-  out.family("ringway_proxy_protocol_errors_total", "Clients closed over a PROXY header.",
-             MetricType::kCounter);
-  for (const auto& listener : snapshot.listeners) {
-    for (size_t i = 0; i < kProxyErrorNames.size(); ++i) {
-      uint64_t sum = 0;
-      for (auto& cell : listener->shard.stats) sum += cell.stats.proxy_errors[i].get();
-      const MetricLabel labels[] = {{"listener", listener->name}, {"reason", kProxyErrorNames[i]}};
-      out.sample(labels, sum);
-    }
-  }
+  write_reasons(out, snapshot, "ringway_proxy_protocol_errors_total",
+                "Clients closed over a PROXY header.", kProxyErrorNames,
+                &ListenerStats::proxy_errors);
+  write_reasons(out, snapshot, "ringway_listener_preread_errors_total",
+                "TCP clients closed over their TLS hello.", kPrereadErrorNames,
+                &ListenerStats::preread_errors);
   out.family("ringway_listener_duration_seconds",
              "From the head of a request, or the accepting of "
              "a session, to its end.",

@@ -108,6 +108,18 @@ bool ClientOrigin::add(Tlv type, std::string_view value) {
   return true;
 }
 
+bool ClientOrigin::set(Tlv type, std::string_view value) {
+  constexpr size_t kHead = 3;
+  for (std::string_view old = find(type); !old.empty(); old = find(type)) {
+    char* const at = room_->bytes.data() + (old.data() - room_->bytes.data()) - kHead;
+    const char* const behind = old.data() + old.size();
+    const char* const end = room_->bytes.data() + room_->length;
+    memmove(at, behind, static_cast<size_t>(end - behind));
+    room_->length -= kHead + old.size();
+  }
+  return add(type, value);
+}
+
 std::string_view ClientOrigin::find(Tlv type) const {
   if (room_ == nullptr) return {};
   return proxy::find_tlv({room_->bytes.data(), room_->length}, type);
@@ -115,7 +127,7 @@ std::string_view ClientOrigin::find(Tlv type) const {
 
 ProxyVerdict judge_proxy_header(const config::ProxyProtocol& config, const PeerAddress& peer,
                                 std::string_view bytes, ProxyInput input) {
-  RW_CHECK(config.accept != config::ProxyAccept::kOff);
+  if (config.accept == config::ProxyAccept::kOff) return {.kind = ProxyVerdict::Kind::kNone};
   const bool required = config.accept == config::ProxyAccept::kRequired;
   const bool trusted = is_trusted(config, peer);
   if (required && !trusted) return refuse(ProxyError::kUntrusted);

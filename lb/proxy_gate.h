@@ -63,6 +63,8 @@ class ClientOrigin {
   // Keeps the TLVs that say something about the client: ALPN, AUTHORITY, UNIQUE_ID, SSL. Those
   // that find no room are left out.
   void keep_tlvs(std::string_view tlvs);
+  // Puts one in place of any of its type. False: no room.
+  bool set(proxy::Tlv type, std::string_view value);
   // Adds one. False: no room.
   bool add(proxy::Tlv type, std::string_view value);
   // The value of a TLV; empty: unknown.
@@ -94,8 +96,8 @@ struct ProxyVerdict {
   proxy::Header header{};
 };
 
-// Looks at all `bytes` that a client at `peer` has sent so far. REQUIRES: config.accept is not
-// kOff. The result's views point into `bytes`.
+// Looks at all `bytes` that a client at `peer` has sent so far. The result's views point into
+// `bytes`. A reload may have switched headers off while a client was asked for one: then kNone.
 [[nodiscard]] ProxyVerdict judge_proxy_header(const config::ProxyProtocol& config,
                                               const PeerAddress& peer, std::string_view bytes,
                                               ProxyInput input);

@@ -50,8 +50,19 @@ struct ListenerIndex {
   // "*.example.com" under ".example.com".
   std::unordered_map<std::string, Group, TextHash, std::equal_to<>> suffix;
   Group any_host;
-  const config::Route* tcp = nullptr;
+  // Of TCP listeners, the same for server names.
+  Index sni;
+  Index sni_suffix;
+  std::vector<uint32_t> any_sni;
 };
+
+void add_tcp(ListenerIndex& index, const config::Match& match, uint32_t route) {
+  if (match.sni.empty()) index.any_sni.push_back(route);
+  for (const std::string& name : match.sni) {
+    const bool wild = name.starts_with("*.");
+    (wild ? index.sni_suffix[name.substr(1)] : index.sni[name]).push_back(route);
+  }
+}
 
 // The host without port and trailing dot, in lower case. Too long for any rule: empty.
 std::string_view plain_host(std::string_view authority, std::array<char, kHostBytesMax>& room) {
@@ -106,6 +117,25 @@ struct Router::Impl {
                        [&](const auto& wanted) { return header_matches(wanted, head); });
   }
 
+  [[nodiscard]] bool alpn_matches(uint32_t number, const tls::ClientHello& hello) const {
+    const std::vector<std::string>& wanted = config.routes[number].match.alpn;
+    if (wanted.empty()) return true;
+    tls::AlpnReader offered(hello.alpn);
+    std::string_view protocol;
+    while (offered.next(protocol)) {
+      if (std::find(wanted.begin(), wanted.end(), protocol) != wanted.end()) return true;
+    }
+    return false;
+  }
+
+  void improve(const std::vector<uint32_t>& routes, const tls::ClientHello& hello,
+               uint32_t& best) const {
+    for (const uint32_t number : routes) {
+      if (number >= best) return;
+      if (alpn_matches(number, hello)) best = number;
+    }
+  }
+
   void improve(const std::vector<uint32_t>& routes, const http1::Head& head, uint32_t& best) const {
     for (const uint32_t number : routes) {
       if (number >= best) return;
@@ -149,7 +179,10 @@ Router::Router(const config::Config& config) : impl_(std::make_unique<Impl>(Impl
     }
     for (const uint32_t listener : route.listeners) {
       ListenerIndex& index = impl_->listeners[listener];
-      if (index.tcp == nullptr) index.tcp = &route;
+      if (config.listeners[listener].protocol == config::Protocol::kTcp) {
+        add_tcp(index, route.match, number);
+        continue;
+      }
       if (route.match.host.empty()) index.any_host.add(route.match, number);
       for (const std::string& host : route.match.host) {
         const bool wild = host.starts_with("*.");
@@ -183,9 +216,21 @@ const config::Route* Router::find(uint32_t listener, const http1::Head& head) co
   return best == kNoRoute ? nullptr : &impl_->config.routes[best];
 }
 
-const config::Route* Router::find_tcp(uint32_t listener) const {
+const config::Route* Router::find_tcp(uint32_t listener, const tls::ClientHello& hello) const {
   RW_CHECK(listener < impl_->listeners.size());
-  return impl_->listeners[listener].tcp;
+  const ListenerIndex& index = impl_->listeners[listener];
+  uint32_t best = kNoRoute;
+  impl_->improve(index.any_sni, hello, best);
+  std::array<char, kHostBytesMax> room;
+  const std::string_view name = plain_host(hello.server_name, room);
+  const auto exact = name.empty() ? index.sni.end() : index.sni.find(name);
+  if (exact != index.sni.end()) impl_->improve(exact->second, hello, best);
+  for (size_t dot = name.find('.', 1); !index.sni_suffix.empty() && dot != std::string_view::npos;
+       dot = name.find('.', dot + 1)) {
+    const auto found = index.sni_suffix.find(name.substr(dot));
+    if (found != index.sni_suffix.end()) impl_->improve(found->second, hello, best);
+  }
+  return best == kNoRoute ? nullptr : &impl_->config.routes[best];
 }
 
 namespace {
@@ -244,6 +289,8 @@ bool covers(const config::Route& wide, const config::Route& narrow) {
                               wide.listeners.end();
                      }) &&
          list_covers(wide.match.host, narrow.match.host, host_covers) &&
+         list_covers(wide.match.sni, narrow.match.sni, host_covers) &&
+         list_covers(wide.match.alpn, narrow.match.alpn, equal) &&
          list_covers(wide.match.method, narrow.match.method, equal) &&
          path_covers(wide.match, narrow.match) && headers_cover(wide.match, narrow.match);
 }

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "lb/config/config.h"
+#include "proto/client_hello.h"
 #include "proto/http1_head.h"
 
 namespace ringway {
@@ -29,8 +30,10 @@ class Router {
   // without case and without port.
   [[nodiscard]] const config::Route* find(uint32_t listener, const http1::Head& head) const;
 
-  // The route of a TCP listener: the first one that names it, or nullptr.
-  [[nodiscard]] const config::Route* find_tcp(uint32_t listener) const;
+  // The route for a session on TCP listener number `listener` whose client said `hello`, or
+  // nullptr. Without a server name no route with `sni` matches. An empty hello: nothing was read.
+  [[nodiscard]] const config::Route* find_tcp(uint32_t listener,
+                                              const tls::ClientHello& hello) const;
 
   // Names of routes that can never match since an earlier one takes all they would take, each with
   // that earlier one. For the loader's warnings.

@@ -26,6 +26,12 @@
 
 namespace ringway {
 
+// Why a TCP client was closed over its TLS hello.
+enum class PrereadError : uint8_t { kMalformed, kTooLong, kTruncated, kTimeout };
+// As metrics name them.
+inline constexpr std::array<std::string_view, 4> kPrereadErrorNames{"malformed", "too_long",
+                                                                    "truncated", "timeout"};
+
 // Per listener and shard.
 struct ListenerStats {
   Counter accepted;
@@ -34,11 +40,12 @@ struct ListenerStats {
   Counter refused_memory;  // closed at once: a slab or the chunk pool was exhausted
   Counter handed_over;     // accepted here, served by another shard
   Counter requests;
-  Counter active_requests;                        // gauge
-  Counter responses[6];                           // by class; [0]: the client left before one
-  Counter rejected_heads;                         // 400 and the like, before routing
-  Counter timeouts;                               // client-side: head, body, idle
-  Counter proxy_errors[kProxyErrorNames.size()];  // closed over a PROXY header, by ProxyError
+  Counter active_requests;                            // gauge
+  Counter responses[6];                               // by class; [0]: the client left before one
+  Counter rejected_heads;                             // 400 and the like, before routing
+  Counter timeouts;                                   // client-side: head, body, idle
+  Counter proxy_errors[kProxyErrorNames.size()];      // closed over a PROXY header, by ProxyError
+  Counter preread_errors[kPrereadErrorNames.size()];  // over a TLS hello, by PrereadError
   Counter client_aborts;
   Counter bytes_received;
   Counter bytes_sent;

@@ -525,8 +525,8 @@ std::span<char> Worker::answer_buffer(size_t bytes) {
   return answer_;
 }
 
-const config::Route* Worker::tcp_route(uint32_t listener) const {
-  return current_->snapshot->router.find_tcp(listener);
+const config::Route* Worker::tcp_route(uint32_t listener, const tls::ClientHello& hello) const {
+  return current_->snapshot->router.find_tcp(listener, hello);
 }
 
 SnapshotUse& Worker::use_snapshot() {

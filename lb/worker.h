@@ -163,7 +163,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
   void bury(Exchange& exchange);
   // A buffer of at least `bytes` for an answer of our own, beside render_buffer().
   std::span<char> answer_buffer(size_t bytes);
-  [[nodiscard]] const config::Route* tcp_route(uint32_t listener) const;
+  [[nodiscard]] const config::Route* tcp_route(uint32_t listener,
+                                               const tls::ClientHello& hello) const;
   [[nodiscard]] bool logs_access() const { return access_log_ != nullptr; }
   void log_access(const AccessRecord& record);
   void log_event(std::span<const std::string_view> pieces);

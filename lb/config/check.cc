@@ -74,6 +74,7 @@ class Checker {
                "`uri_bytes` is more than `header_bytes`, which holds the target too");
     }
     check_proxy(listener, node);
+    check_preread(listener, node);
     if (listener.protocol == Protocol::kHttp) return;
     for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
       conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
@@ -103,6 +104,34 @@ class Checker {
                   "such as from = [\"10.9.0.0/24\"]");
   }
 
+  void check_preread(const Listener& listener, const Node& node) {
+    if (listener.protocol == Protocol::kHttp) {
+      conflict(node.find("preread"), "`preread` is for listeners with protocol = \"tcp\"");
+    } else if (listener.preread.sni) {
+      conflict(node.find("tls"),
+               "`preread.sni` passes TLS through, so `tls` never gets to speak it");
+    } else {
+      for (const char* key : {"timeout", "hello_bytes"}) {
+        conflict(find(node, "preread", key),
+                 std::string("`") + key + "` has no effect without sni = true");
+      }
+    }
+  }
+
+  // What cannot be had together with TLS to the servers yet.
+  void check_with_tls(const Upstream& upstream, const Node& node) {
+    if (!upstream.tls.enabled) return;
+    const Node* send = node.find("send_proxy_protocol");
+    if (send != nullptr && upstream.send_proxy != ProxySend::kOff) {
+      report_.error("E0105", send->key_span, "a PROXY header before TLS is not supported yet");
+    }
+    const Node* type = find(node, "health", "type");
+    if (type != nullptr && upstream.health.type == HealthType::kHttp) {
+      report_.error("E0105", type->span, "HTTP checks over TLS are not supported yet",
+                    "use type = \"tcp\"");
+    }
+  }
+
   void check_send_proxy(const Upstream& upstream, const Node& node) {
     if (upstream.send_proxy != ProxySend::kV2) {
       conflict(node.find("send_proxy_tlvs"),
@@ -126,6 +155,7 @@ class Checker {
     check_balance(upstream, node);
     check_health(upstream.health, node);
     check_send_proxy(upstream, node);
+    check_with_tls(upstream, node);
     if (upstream.protocol == Protocol::kHttp) return;
     conflict(node.find("pool"), "`pool` is for HTTP, but this upstream has protocol = \"tcp\"");
     for (const char* key : {"response_headers", "server_idle"}) {
@@ -272,14 +302,41 @@ class Checker {
                            report_.place(draft_.listeners[index]->defined_at()));
       return;
     }
+    check_tls_match(route, node, tcp);
     if (!tcp) return;
-    for (const char* key : {"match", "redirect", "respond", "reject", "rewrite", "request_headers",
+    for (const char* key : {"host", "path", "path_prefix", "path_regex", "method", "header"}) {
+      const Node* http = find(node, "match", key);
+      if (http == nullptr) continue;
+      report_.error("E0216", http->key_span,
+                    std::string("`") + key + "` is for HTTP, but this route carries TCP");
+    }
+    for (const char* key : {"redirect", "respond", "reject", "rewrite", "request_headers",
                             "response_headers", "timeouts"}) {
       const Node* http = node.find(key);
       if (http == nullptr) continue;
       report_.error("E0216", http->key_span,
                     std::string("`") + key + "` is for HTTP, but this route carries TCP",
                     std::string(key) == "timeouts" ? "set them in the upstream" : "");
+    }
+  }
+
+  // What a route can know of TLS, it knows from the hello that its listeners read.
+  void check_tls_match(const Route& route, const Node& node, bool tcp) {
+    for (const char* key : {"sni", "alpn"}) {
+      const Node* wanted = find(node, "match", key);
+      if (wanted == nullptr) continue;
+      if (!tcp) {
+        conflict(wanted, std::string("`") + key + "` is for TCP, but this route carries HTTP");
+        continue;
+      }
+      for (const uint32_t index : route.listeners) {
+        const Listener& listener = draft_.config.listeners[index];
+        if (listener.preread.sni) continue;
+        conflict(wanted, std::string("`") + key +
+                             "` needs preread = { sni = true } on listener \"" + listener.name +
+                             "\"");
+        break;
+      }
     }
   }
 

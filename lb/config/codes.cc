@@ -44,8 +44,8 @@ constexpr Code kCodes[] = {
      "A route joins listeners and an upstream of one protocol. Name the listeners it belongs to, "
      "or change `protocol`."},
     {"E0216", "HTTP on a TCP route",
-     "TCP sessions have no requests, so a route that carries them has neither `match` nor any "
-     "change of heads, and cannot answer by itself."},
+     "TCP sessions have no requests, so a route that carries them matches `sni` and `alpn` at "
+     "most, changes no heads, and cannot answer by itself."},
     {"E0217", "route name used twice", "Names of routes appear in logs and metrics: one each."},
     {"E0218", "server name used twice",
      "Within an upstream each server has its own name; without `name` it is the address."},

@@ -63,6 +63,13 @@ struct ProxyTlvs {
   bool crc32c = false;
 };
 
+// What a TCP listener reads of its clients before it routes them.
+struct Preread {
+  bool sni = false;  // a TLS ClientHello
+  int64_t timeout = 3'000;
+  uint32_t hello_bytes = 32 * 1024;  // with the heads of its records
+};
+
 struct Limits {
   uint32_t header_bytes = 64 * 1024;
   uint32_t headers = 128;
@@ -85,6 +92,7 @@ struct Listener {
   uint64_t max_connections = kUnlimited;  // whole process
   std::vector<Network> trusted_proxies;
   ProxyProtocol proxy;
+  Preread preread;
   Limits limits;
   Timeouts timeouts;            // the listener's own over [defaults.timeouts]
   bool forwarded = false;       // also write RFC 7239 Forwarded
@@ -105,6 +113,8 @@ struct Match {
   std::vector<std::string> path_regex;   // RE2, anchored at both ends
   std::vector<std::string> method;       // upper case
   std::vector<HeaderMatch> headers;      // all must hold
+  std::vector<std::string> sni;          // as host; TCP with preread only, as is alpn
+  std::vector<std::string> alpn;         // the client offers one of them
   // Kinds are and-ed, alternatives of one kind are or-ed; the three path kinds are one.
   [[nodiscard]] bool empty() const;
 };

@@ -11,7 +11,6 @@ namespace ringway::config {
 
 enum class TlsVersion : uint8_t { k12, k13 };
 enum class ClientAuthMode : uint8_t { kOff, kOptional, kRequired };
-enum class EarlyData : uint8_t { kOff, kSafeMethods };
 
 // ECDHE with AEAD ciphers only.
 [[nodiscard]] std::vector<std::string> modern_ciphers();
@@ -50,7 +49,6 @@ struct TlsProfile {
   std::vector<uint32_t> certificates;                           // indices, in order; never empty
   bool strict_sni = false;
   TlsTickets tickets;
-  EarlyData early_data = EarlyData::kOff;
   TlsClientAuth client_auth;
   uint64_t handshakes_per_shard = UINT64_MAX;  // a second
 };

@@ -249,6 +249,26 @@ void host(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   reader.report.error("E0310", node.span, quoted(node.text) + " is no host name", std::move(label));
 }
 
+void sni(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  std::string name = lower(node.text);
+  if (valid_host(name, true) && !name.starts_with('[')) {
+    member<&Match::sni>(object).push_back(std::move(name));
+    return;
+  }
+  reader.report.error("E0310", node.span, quoted(node.text) + " is no server name",
+                      name == "*" ? "leave `sni` out to match any name, and none"
+                                  : "such as \"db.example.com\" or \"*.example.com\"");
+}
+
+void alpn(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  if (!node.text.empty() && node.text.size() <= 255 && !has_control(node.text)) {
+    member<&Match::alpn>(object).push_back(node.text);
+    return;
+  }
+  reader.report.error("E0303", node.span, quoted(node.text) + " is no ALPN protocol name",
+                      "such as \"h2\"");
+}
+
 void path(Reader& reader, const Key& key, const Node& node, void* object) {
   if (check_path(reader, key, node, false)) member<&Match::path>(object).push_back(node.text);
 }

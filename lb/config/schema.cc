@@ -331,6 +331,7 @@ const Section* const kAll[] = {
     &kDefaultHealthSection,
     &kListenerSection,
     &kListenerProxySection,
+    &kListenerPrereadSection,
     &kListenerLimitsSection,
     &kListenerTimeoutsSection,
     &kRouteSection,

@@ -90,10 +90,36 @@ constexpr Key kProxyKeys[] = {
      .doc = "A whole header of version 2. Longer ones close the connection.",
      .example = "\"1KiB\""},
 };
+constexpr Key kPrereadKeys[] = {
+    {.name = "sni",
+     .kind = Kind::kBoolean,
+     .number = store<&Preread::sni>,
+     .initial = "false",
+     .doc = "Read the client's TLS hello, so that routes can `match` its `sni` and `alpn`. "
+            "Nothing is decrypted; every byte is passed on as it came. What is not TLS, and a "
+            "hello without a name, goes to routes without `sni` only.",
+     .example = "true"},
+    {.name = "timeout",
+     .kind = Kind::kDuration,
+     .min = 1,
+     .max = kDay,
+     .number = store<&Preread::timeout>,
+     .initial = "3s",
+     .doc = "The time the client has to send its whole hello. Then it is closed.",
+     .example = "\"7s\""},
+    {.name = "hello_bytes",
+     .kind = Kind::kSize,
+     .min = 512,
+     .max = 1U << 18U,
+     .number = store<&Preread::hello_bytes>,
+     .initial = "32KiB",
+     .doc = "A whole hello, in as many records as it takes. Longer ones are closed.",
+     .example = "\"16KiB\""},
+};
 constexpr Key kListenerTimeoutKeys[] = {kProxyHeader, kRequestHeaders, kRequestBody,
                                         kClientIdle,  kKeepAlive,      kTlsHandshake};
 constexpr std::string_view kLaterListener[] = {
-    "http_versions", "max_connections_per_client", "socket", "h2", "preread", "udp", "extends"};
+    "http_versions", "max_connections_per_client", "socket", "h2", "udp", "extends"};
 constexpr Key kListenerKeys[] = {
     {.name = "bind",
      .kind = Kind::kTexts,
@@ -156,6 +182,11 @@ constexpr Key kListenerKeys[] = {
      .section = &kListenerProxySection,
      .into = into<&Listener::proxy>,
      .doc = "PROXY headers that clients begin with."},
+    {.name = "preread",
+     .kind = Kind::kTable,
+     .section = &kListenerPrereadSection,
+     .into = into<&Listener::preread>,
+     .doc = "What is read before a TCP client is routed."},
     {.name = "limits",
      .kind = Kind::kTable,
      .section = &kListenerLimitsSection,
@@ -180,7 +211,6 @@ constexpr Key kListenerKeys[] = {
      .example = "false"},
 };
 
-constexpr std::string_view kLaterMatch[] = {"sni"};
 constexpr Key kMatchKeys[] = {
     {.name = "host",
      .kind = Kind::kTexts,
@@ -226,6 +256,20 @@ constexpr Key kMatchKeys[] = {
      .clear = clear<&Match::headers>,
      .doc = "Fields that all must be there: a name, and the exact value or `true` for any.",
      .example = "{ x-beta = true }"},
+    {.name = "sni",
+     .kind = Kind::kTexts,
+     .max = 1000,
+     .text = item::sni,
+     .clear = clear<&Match::sni>,
+     .doc = "TCP listeners with `preread` only: server names of the TLS hello, as in `host`.",
+     .example = "[\"*.db.example.com\"]"},
+    {.name = "alpn",
+     .kind = Kind::kTexts,
+     .max = 100,
+     .text = item::alpn,
+     .clear = clear<&Match::alpn>,
+     .doc = "The same: protocols of which the client offers one.",
+     .example = "[\"h2\"]"},
 };
 constexpr Choice kRedirectStatus[] = {
     {"301", 301}, {"302", 302}, {"303", 303}, {"307", 307}, {"308", 308}};
@@ -401,6 +445,10 @@ const Section kListenerProxySection{
     .path = "listeners.NAME.proxy_protocol",
     .doc = "The PROXY protocol: a balancer in front says for whom it connects.",
     .keys = kProxyKeys};
+const Section kListenerPrereadSection{
+    .path = "listeners.NAME.preread",
+    .doc = "What is read before a TCP client is routed. TCP only.",
+    .keys = kPrereadKeys};
 const Section kListenerLimitsSection{.path = "listeners.NAME.limits",
                                      .doc = "What a request may be. HTTP only.",
                                      .keys = kLimitKeys};
@@ -414,16 +462,14 @@ const Section kRouteSection{
     .path = "routes[]",
     .doc =
         "Which request goes where: the first route in the file that matches wins. Exactly one "
-        "of `upstream`, `redirect`, `respond` and `reject` says what happens. Those of TCP "
-        "listeners have no `match`.",
+        "of `upstream`, `redirect`, `respond` and `reject` says what happens.",
     .keys = kRouteKeys,
     .later = kLaterRoute};
 const Section kMatchSection{.path = "routes[].match",
                             .doc =
                                 "All kinds that are given must hold; of one kind, any "
                                 "alternative.",
-                            .keys = kMatchKeys,
-                            .later = kLaterMatch};
+                            .keys = kMatchKeys};
 const Section kRedirectSection{
     .path = "routes[].redirect", .doc = "A redirect.", .keys = kRedirectKeys};
 const Section kRespondSection{

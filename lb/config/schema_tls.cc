@@ -10,10 +10,6 @@ constexpr Choice kVersions[] = {
     {"1.2", static_cast<uint64_t>(TlsVersion::k12)},
     {"1.3", static_cast<uint64_t>(TlsVersion::k13)},
 };
-constexpr Choice kEarlyData[] = {
-    {"off", static_cast<uint64_t>(EarlyData::kOff)},
-    {"safe_methods", static_cast<uint64_t>(EarlyData::kSafeMethods)},
-};
 constexpr Choice kAuthModes[] = {
     {"off", static_cast<uint64_t>(ClientAuthMode::kOff)},
     {"optional", static_cast<uint64_t>(ClientAuthMode::kOptional)},
@@ -65,7 +61,7 @@ constexpr Key kClientAuthKeys[] = {
         "Lists of revoked certificates, PEM: one of each authority that has signed clients.",
         "\"/etc/ringway/clients.crl\""),
 };
-constexpr std::string_view kLaterProfile[] = {"ocsp", "ktls", "ech", "alpn"};
+constexpr std::string_view kLaterProfile[] = {"early_data", "ocsp", "ktls", "ech", "alpn"};
 constexpr Key kProfileKeys[] = {
     {.name = "certificates",
      .kind = Kind::kTexts,
@@ -122,14 +118,6 @@ constexpr Key kProfileKeys[] = {
      .number = [](void* object, uint64_t) { member<&TlsProfile::tickets>(object).enabled = false; },
      .into = into<&TlsProfile::tickets>,
      .doc = "Session tickets, for resumption."},
-    {.name = "early_data",
-     .kind = Kind::kEnum,
-     .choices = kEarlyData,
-     .number = store<&TlsProfile::early_data>,
-     .initial = "off",
-     .doc = "TLS 1.3's 0-RTT. `\"safe_methods\"`: requests that may be repeated are taken from it, "
-            "others are answered with 425.",
-     .example = "\"safe_methods\""},
     {.name = "client_auth",
      .kind = Kind::kTable,
      .section = &kTlsClientAuthSection,
@@ -141,7 +129,7 @@ constexpr Key kProfileKeys[] = {
      .text = item::handshake_rate,
      .initial = "off",
      .doc = "How many handshakes a shard begins in a second, as `\"2000/s\"`. Further ones wait, "
-            "and established traffic goes on.",
+            "and established traffic goes on. Of several profiles the lowest number counts.",
      .example = "\"2000/s\""},
 };
 constexpr Key kCertificatesKeys[] = {

@@ -383,7 +383,8 @@ constexpr Key kUpstreamKeys[] = {
      .clear = clear_tlvs,
      .doc = "What a header of version 2 says beside the addresses, as far as it is known: "
             "`\"alpn\"` and `\"ssl\"` if the client's own PROXY header said so, `\"authority\"` "
-            "(the TLS server name) likewise, `\"unique_id\"` from there or made here and then "
+            "(the TLS server name) likewise or from `preread`, `\"unique_id\"` from there or made "
+            "here and then "
             "in the access log too, `\"crc32c\"` always.",
      .example = "[\"unique_id\", \"crc32c\"]"},
     {.name = "balance",

@@ -7,6 +7,7 @@ namespace ringway::config {
 
 extern const Section kListenerSection;
 extern const Section kListenerProxySection;
+extern const Section kListenerPrereadSection;
 extern const Section kListenerLimitsSection;
 extern const Section kListenerTimeoutsSection;
 extern const Section kRouteSection;

@@ -52,6 +52,8 @@ Text bind;
 Text trusted_proxy;
 Text proxy_from;
 Text host;
+Text sni;
+Text alpn;
 Text path;
 Text path_prefix;
 Text path_regex;

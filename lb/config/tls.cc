@@ -143,12 +143,6 @@ class TlsChecker {
     if (profile.min_version == TlsVersion::k13) {
       conflict(node.find("ciphers"), "`ciphers` is for TLS 1.2, which `min_version` excludes");
     }
-    if (profile.max_version == TlsVersion::k12 && profile.early_data != EarlyData::kOff) {
-      conflict(node.find("early_data"), "`early_data` needs TLS 1.3, which `max_version` excludes");
-    }
-    if (!profile.tickets.enabled && profile.early_data != EarlyData::kOff) {
-      conflict(node.find("early_data"), "`early_data` needs tickets, which are off");
-    }
     for (const char* list : {"ciphers", "groups"}) {
       const Node* names = node.find(list);
       if (names != nullptr && names->kind == Node::Kind::kArray && names->children.empty()) {

@@ -107,6 +107,11 @@ std::shared_ptr<TlsClientContext> ShardTls::make_client(const config::Upstream& 
 std::vector<std::string> ShardTls::apply(const config::Config& config,
                                          const TlsMaterials& materials) {
   std::vector<std::string> errors;
+  uint64_t rate = config::kUnlimited;
+  for (const config::TlsProfile& profile : config.tls_profiles) {
+    rate = std::min(rate, profile.handshakes_per_shard);
+  }
+  shard_.set_handshake_rate(rate > UINT32_MAX ? 0 : static_cast<uint32_t>(rate));
   retire(servers_, old_servers_);
   retire(clients_, old_clients_);
   for (size_t i = 0; i < config.tls_profiles.size(); ++i) {

@@ -62,7 +62,7 @@ const Case kCases[] = {
      "+[upstreams.t]\nprotocol = 'tcp'\nservers = [{ address = '1.1.1.1:1' }]\n"
      "[listeners.t]\nbind = '1.1.1.1:1'\nprotocol = 'tcp'\n[[routes]]\n"
      "name = 'b'\nupstream = 't'\nmatch = { path = '/' }",
-     18, 1, 5},
+     18, 11, 4},
     {"E0217", "+[[routes]]\nname = 'all'\nupstream = 'app'", 10, 8, 5},
     {"E0218", "+[upstreams.b]\nservers = [{ address = '1.1.1.1:1' }, { address = '1.1.1.1:1' }]",
      10, 39, 25},
@@ -120,8 +120,6 @@ const Case kCases[] = {
      1, 11},
     {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\nmin_version = '1.3'\nciphers = 'modern'", 12,
      1, 7},
-    {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\ntickets = 'off'\nearly_data = 'safe_methods'",
-     12, 1, 10},
     {"E0317", "+[tls.profiles.p]\ncertificates = 'c'\nclient_auth = { ca = '/ca' }", 11, 17, 2},
     {"E0317", "+[listeners.b]\nbind = '1.1.1.1:1'\ntimeouts.tls_handshake = '1s'", 11, 10, 13},
     {"E0320", "+[tls.profiles.p]\ncertificates = 'c'\nciphers = ['ALL']", 11, 12, 5},

@@ -33,9 +33,8 @@ inline void dump(std::ostream& out, const TlsProfile& p) {
   dump(out, p.groups);
   for (const uint32_t index : p.certificates) out << ' ' << index;
   out << ' ' << p.strict_sni << " tickets " << p.tickets.enabled << ' ' << p.tickets.rotate << ' '
-      << p.tickets.keys.path << " early " << int(p.early_data) << " auth "
-      << int(p.client_auth.mode) << ' ' << p.client_auth.ca.path << ' ' << p.client_auth.crl.path
-      << ' ' << p.handshakes_per_shard << '\n';
+      << p.tickets.keys.path << " auth " << int(p.client_auth.mode) << ' ' << p.client_auth.ca.path
+      << ' ' << p.client_auth.crl.path << ' ' << p.handshakes_per_shard << '\n';
 }
 
 inline void dump(std::ostream& out, const TlsCertificates& c) {
@@ -66,6 +65,8 @@ inline void dump(std::ostream& out, const Listener& l) {
     out << ' ' << network.base.write_ip(text) << '/' << int(network.prefix_bits);
   }
   out << '\n';
+  out << " preread " << l.preread.sni << ' ' << l.preread.timeout << ' ' << l.preread.hello_bytes
+      << '\n';
   out << " limits " << l.limits.header_bytes << ' ' << l.limits.headers << ' ' << l.limits.uri_bytes
       << ' ' << l.limits.body_bytes << '\n';
   dump(out, l.timeouts);
@@ -75,8 +76,8 @@ inline void dump(std::ostream& out, const Route& r) {
   out << "route " << r.name << " listeners";
   for (const uint32_t index : r.listeners) out << ' ' << index;
   out << " action " << int(r.action) << " upstream " << r.upstream << '\n';
-  for (const auto* list :
-       {&r.match.host, &r.match.path, &r.match.path_prefix, &r.match.path_regex, &r.match.method}) {
+  for (const auto* list : {&r.match.host, &r.match.path, &r.match.path_prefix, &r.match.path_regex,
+                           &r.match.method, &r.match.sni, &r.match.alpn}) {
     dump(out, *list);
   }
   for (const HeaderMatch& h : r.match.headers) {

@@ -60,7 +60,7 @@ class Folder {
 }  // namespace
 
 TEST_CASE("load: the examples of the documentation -> no finding") {
-  for (const char* name : {"minimal", "edge", "tls"}) {
+  for (const char* name : {"minimal", "edge", "passthrough", "tls"}) {
     const LoadResult result =
         load_file(std::string(RW_SOURCE_DIR) + "/docs/examples/" + name + ".toml");
     INFO(render(result, false));

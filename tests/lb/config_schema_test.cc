@@ -25,6 +25,7 @@ const std::string kUpstream = "[upstreams.u]\nservers = [{ address = '127.0.0.1:
 const std::string kBase =
     "version = 1\n[tls.certificates]\nmain = { pem = '/m.pem' }\ntenants = { directory = '/d' }\n"
     "[tls.profiles.public]\ncertificates = 'main'\n";
+const std::string kTcp = "protocol = 'tcp'\n";
 
 std::string table(const Section& section) {
   std::string path = section.path;
@@ -49,6 +50,7 @@ std::string company(const std::string& path, std::string_view key) {
     return std::string(key == "accept" ? "" : "accept = 'required'\n") +
            (key == "from" ? "" : "from = '10.0.0.0/8'\n");
   }
+  if (path == "listeners.NAME.preread" && key != "sni") return "sni = true\n";
   if (path == "upstreams.NAME" && key == "send_proxy_tlvs") return "send_proxy_protocol = 'v2'\n";
   if (path == "tls.profiles.NAME" && key != "certificates") return "certificates = 'main'\n";
   if (path == "tls.certificates.NAME" && key == "watch") return "pem = '/c.pem'\n";
@@ -63,6 +65,11 @@ Around place_of_route_key(const std::string& path, std::string_view key) {
     return {kBase + rest + kRoute + (key == "upstream" ? "" : "upstream = 'u'\n"), ""};
   }
   const std::string inner = path.substr(9);
+  if (inner == "match" && (key == "sni" || key == "alpn")) {
+    return {kBase + kListener + kTcp + "preread = { sni = true }\n" + kUpstream + kTcp + kRoute +
+                "upstream = 'u'\nmatch = { ",
+            " }\n"};
+  }
   if (inner == "redirect") {
     const char* other = key == "host" ? "path = '/x'" : "host = 'x'";
     return {kBase + rest + kRoute + "redirect = { " + other + ", ", " }\n"};
@@ -86,6 +93,11 @@ Around place_of(const Section& section, std::string_view key) {
   }
   if (path == "upstreams.NAME") {
     return {kBase + kListener + route + kUpstream + company(path, key), ""};
+  }
+  if (path == "listeners.NAME.preread") {
+    return {
+        kBase + kListener + kTcp + route + kUpstream + kTcp + table(section) + company(path, key),
+        ""};
   }
   const bool header = path == "listeners.NAME.timeouts" && key == "proxy_header";
   const std::string extra = header ? "proxy_protocol = { accept = 'required', from = 'unix' }\n"

@@ -39,7 +39,7 @@ TEST_CASE("config tls: the example of the documentation -> what it says") {
       "min_version = '1.2'\nmax_version = '1.3'\nciphers = 'intermediate'\n"
       "groups = ['X25519', 'P-256']\ncertificates = ['main', 'tenants', 'main', 'both']\n"
       "strict_sni = true\ntickets = { rotate = '6h', keys = '/etc/tickets' }\n"
-      "early_data = 'safe_methods'\nhandshakes_per_shard = '2000/s'\n"
+      "handshakes_per_shard = '2000/s'\n"
       "client_auth = { mode = 'optional', ca = '/ca.pem', crl = '/ca.crl' }\n"
       "[tls.certificates]\n"
       "both = { pem = '/both.pem', watch = false }\n"
@@ -62,7 +62,6 @@ TEST_CASE("config tls: the example of the documentation -> what it says") {
   CHECK(profile.tickets.enabled);
   CHECK(profile.tickets.rotate == 6 * 3600 * 1000);
   CHECK(profile.tickets.keys.path == "/etc/tickets");
-  CHECK(profile.early_data == EarlyData::kSafeMethods);
   CHECK(profile.handshakes_per_shard == 2000);
   CHECK(profile.client_auth.mode == ClientAuthMode::kOptional);
   CHECK(profile.client_auth.ca.path == "/ca.pem");

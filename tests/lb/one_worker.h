@@ -81,6 +81,8 @@ class OneWorker final : public SimLoop {
     CHECK(net.run_until([&] { return net.live_sockets() == 0; }, 100'000));
   }
 
+  // What stands behind the listener's bind from the next apply() on.
+  void set_listener(const std::string& text) { listener_ = text; }
   void apply(const std::string& settings, int fd = -1) {
     std::string text = "version = 1\n[listeners.web]\nbind = \"10.0.0.1:80\"\n" +
                        std::string(tcp_ ? "protocol = \"tcp\"\n" : "") + listener_ +

@@ -84,6 +84,23 @@ TEST_CASE("proxy gate: the table of who may send what") {
   CHECK(judge(kOptional, "", ProxyInput::kEnd).kind == Kind::kNone);
   CHECK(judge(kOptional, "P", ProxyInput::kEnd).kind == Kind::kNone);
   CHECK(judge(kOptional, "", ProxyInput::kLate).kind == Kind::kNone);
+  CHECK(judge(config::ProxyAccept::kOff, kHeader, ProxyInput::kBytes, false).kind == Kind::kNone);
+}
+
+TEST_CASE("proxy gate: a reload switches headers off while clients are asked for one -> served") {
+  for (const bool tcp : {false, true}) {
+    OneWorker world({tcp ? ServerScript(echo) : mirror}, "", accept("required"), tcp);
+    SimConnection& client = world.client({});
+    world.run(20);
+    world.set_listener("");
+    world.apply("");
+    client.send(kGet);
+    world.run(50);
+    CHECK(count_of(client.received(), "GET / HTTP/1.1") == 1);
+    SimConnection& silent = world.client({});
+    world.run(50);
+    CHECK(!silent.ended());
+  }
 }
 
 TEST_CASE("proxy gate: clients of unix sockets -> trusted by the word \"unix\" alone") {

@@ -116,3 +116,47 @@ TEST_CASE("Router: a route said to be shadowed -> no request ever reaches it") {
   }
   CHECK(shadowed_seen > 100);
 }
+
+TEST_CASE("Router: random server names and protocols -> the first match in file order") {
+  const std::vector<std::string> protocols{"h2", "http/1.1", "x"};
+  Prng prng(13);
+  uint64_t named = 0;
+  for (int round = 0; round < 500; ++round) {
+    config::Config config;
+    config.listeners.resize(1);
+    config.listeners[0].protocol = config::Protocol::kTcp;
+    for (uint64_t i = 1 + prng.below(8); i > 0; --i) {
+      config::Route route;
+      route.listeners = {0};
+      if (prng.below(4) > 0) route.match.sni.push_back(pick(prng, kPatterns));
+      if (prng.below(4) == 0) route.match.sni.push_back(pick(prng, kPatterns));
+      if (prng.below(3) == 0) route.match.alpn.push_back(pick(prng, protocols));
+      config.routes.push_back(std::move(route));
+    }
+    const Router router(config);
+    for (int i = 0; i < 20; ++i) {
+      const std::string name = prng.below(4) == 0 ? "" : pick(prng, kHosts);
+      std::string sent;
+      for (const char c : name) sent += prng.below(2) == 0 ? static_cast<char>(toupper(c)) : c;
+      if (!sent.empty() && prng.below(4) == 0) sent += '.';
+      const std::string offered = prng.below(3) == 0 ? "" : pick(prng, protocols);
+      const std::string alpn =
+          offered.empty() ? "" : static_cast<char>(offered.size()) + offered + "\3foo";
+      const auto fits = [&](const config::Route& route) {
+        config::Match match;
+        match.host = route.match.sni;
+        const auto& wanted = route.match.alpn;
+        const bool speaks =
+            wanted.empty() || std::find(wanted.begin(), wanted.end(), offered) != wanted.end();
+        return speaks && (match.host.empty() || (!name.empty() && matches(match, name, "", "")));
+      };
+      const auto first = std::find_if(config.routes.begin(), config.routes.end(), fits);
+      const config::Route* found = router.find_tcp(
+          0, {.status = tls::HelloStatus::kDone, .server_name = sent, .alpn = alpn});
+      CAPTURE(sent);
+      CHECK(found == (first == config.routes.end() ? nullptr : &*first));
+      if (found != nullptr && !found->match.sni.empty()) ++named;
+    }
+  }
+  CHECK(named > 1000);
+}

@@ -5,10 +5,13 @@
 
 #include <charconv>
 
+#include "proto/proxy_header.h"
+
 namespace ringway {
 
 uint64_t SimOrigin::corrupted = 0;
 uint64_t SimOrigin::served = 0;
+uint64_t SimOrigin::headers = 0;
 
 std::string body_of(uint64_t id, size_t bytes, bool answer) {
   std::string out(bytes, '\0');
@@ -78,9 +81,32 @@ size_t take_chunks(std::string_view in, std::string& body) {
   }
 }
 
+// The PROXY header of client `number`, whose address says who it is.
+std::string header_of(uint64_t number) {
+  proxy::Plan plan{.family = proxy::Family::kIPv4, .checksum = true};
+  plan.source.ip = {10, 9, static_cast<uint8_t>(number >> 8), static_cast<uint8_t>(number)};
+  plan.source.port = static_cast<uint16_t>(5000 + number);
+  plan.destination.ip = {10, 0, 0, 1};
+  plan.destination.port = 80;
+  std::array<char, 256> out;
+  return std::string(number % 2 == 0 ? proxy::write_v1(plan, out) : proxy::write_v2(plan, out));
+}
+
 }  // namespace
 
+bool SimOrigin::take_header(SimConnection& connection) {
+  const proxy::Parsed parsed = proxy::parse(connection.received(), 4096);
+  if (parsed.status == proxy::Status::kNeedMore) return false;
+  begun_ = true;
+  if (parsed.status != proxy::Status::kDone) return true;
+  ++headers;
+  client_ = parsed.header.source.ip[2] << 8 | parsed.header.source.ip[3];
+  at_ = parsed.header.length;
+  return true;
+}
+
 void SimOrigin::on_bytes(SimConnection& connection, std::string_view /*bytes*/) {
+  if (!begun_ && !take_header(connection)) return;
   while (!done_ && take_request(connection)) {
   }
 }
@@ -112,6 +138,8 @@ bool SimOrigin::take_request(SimConnection& connection) {
     body = in.substr(head.size(), used);
   }
   if (body != body_of(asked.id, asked.body_bytes, false)) ++corrupted;
+  // A connection that names a client carries nobody else's requests.
+  if (client_ >= 0 && asked.id / 100 != static_cast<uint64_t>(client_)) ++corrupted;
   ++served;
   at_ += head.size() + used;
   if (!early_) answer(connection, asked);
@@ -209,6 +237,8 @@ HttpWorld::HttpWorld(uint64_t seed, bool faults)
     : net({.seed = seed, .faults = faults}),
       prng_(net.prng().fork()),
       faults_(faults),
+      proxied_(seed % 4 == 3),
+      seed_(seed),
       loads_(1 + seed % 3) {
   REQUIRE(parse_address("10.0.0.1:80", front_));
   REQUIRE(parse_address("10.0.0.1:81", front_tcp_));
@@ -248,29 +278,34 @@ std::string HttpWorld::configuration(uint64_t generation) {
                "\", weight = " + std::to_string(100 + generation * 10 * i) +
                ", max_requests = " + limit() + " }, ";
   }
+  const std::string from =
+      "\nproxy_protocol = { accept = \"required\", from = [\"127.0.0.0/8\"] }\n";
+  const std::string accept = proxied_ ? from : "";
+  const char* const versions[] = {"off", "v1", "v2"};
+  const std::string version = versions[proxied_ ? (seed_ / 4 + generation) % 3 : 0];
+  const std::string send = "send_proxy_protocol = \"" + version + "\"\n";
   const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
-  const std::string pool = "reuse = \"" + std::string(modes[prng_.below(5)]) +
-                           "\"\nmax_connections_per_server = " + limit() +
-                           "\nmax_idle_per_server = " + limit() +
-                           "\nwarm = " + std::to_string(prng_.below(3)) +
-                           (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
-                           (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
-                           (prng_.below(4) == 0 ? "\nshare = \"shard\"" : "") +
-                           (prng_.below(2) == 0 ? "\nkey = [\"client.ip\"]\n" : "\n");
+  const std::string pool =
+      "reuse = \"" + std::string(modes[prng_.below(5)]) +
+      "\"\nmax_connections_per_server = " + limit() + "\nmax_idle_per_server = " + limit() +
+      "\nwarm = " + std::to_string(prng_.below(3) * (version == "off" ? 1 : 0)) +
+      (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
+      (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
+      (prng_.below(4) == 0 ? "\nshare = \"shard\"" : "") +
+      (prng_.below(2) == 0 ? "\nkey = [\"client.ip\"]\n" : "\n");
   return "version = 1\n[defaults.timeouts]\nrequest_headers = \"2s\"\nrequest_body = \"2s\"\n"
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
          "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
-         "half_closed = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n"
-         "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n"
+         "half_closed = \"2s\"\nproxy_header = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n" +
+         accept + "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" + accept +
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
-         servers +
-         "]\n"
+         servers + "]\n" + send +
          "[upstreams.app.timeouts]\nqueue = \"off\"\n"
          "[upstreams.app.pool]\nidle_timeout = \"2s\"\n" +
          pool + "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" + servers +
-         "]\ntimeouts = { queue = \"off\" }\n";
+         "]\ntimeouts = { queue = \"off\" }\n" + send;
 }
 
 // A small limit, a large one or none.
@@ -331,7 +366,7 @@ void HttpWorld::add_client(uint64_t number) {
   Client client;
   client.tcp = prng_.below(4) == 0;
   SimClient::Script script;
-  std::string all;
+  std::string all = proxied_ ? header_of(number) : "";
   for (uint64_t i = 0, count = 1 + prng_.below(6); i < count; ++i) {
     Asked asked{.id = number * 100 + i + 1,
                 .answer_bytes = prng_.below(1 + (1U << prng_.below(17)))};

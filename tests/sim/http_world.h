@@ -53,14 +53,20 @@ class SimOrigin final : public SimHandler {
   static uint64_t corrupted;
   // Complete requests seen, in all origins.
   static uint64_t served;
+  // PROXY headers seen, in all origins.
+  static uint64_t headers;
 
  private:
+  // False: the PROXY header is not whole yet.
+  [[nodiscard]] bool take_header(SimConnection& connection);
   [[nodiscard]] bool take_request(SimConnection& connection);
   void answer(SimConnection& connection, const Asked& asked);
 
-  size_t at_ = 0;       // in connection.received()
-  bool done_ = false;   // it has closed, or was asked to be silent
-  bool early_ = false;  // the request that is being read was answered already
+  size_t at_ = 0;        // in connection.received()
+  bool done_ = false;    // it has closed, or was asked to be silent
+  bool early_ = false;   // the request that is being read was answered already
+  bool begun_ = false;   // whether there is a PROXY header is known
+  int64_t client_ = -1;  // whom it names; -1: nobody
 };
 
 // One shard: the real worker on a simulated engine.
@@ -134,6 +140,8 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
 
   Prng prng_;
   bool faults_;
+  bool proxied_;  // clients begin with PROXY headers, and servers may be sent some
+  uint64_t seed_;
   std::vector<ShardLoad> loads_;
   std::vector<std::unique_ptr<SimShard>> shards_;
   SimIo servers_io_{net};
