@@ -201,7 +201,7 @@ void Exchange::attempt_failed(std::string_view cause, bool timed_out, uint16_t s
 void Exchange::connect_failed(int error) {
   if (error == ETIMEDOUT) return attempt_failed("connect: timeout", true);
   // Its certificate is no good, say: it is there, and answers wrongly.
-  const std::string_view tls = error == kTlsFailed ? server_->slot.tls_failure() : "";
+  const std::string_view tls = server_->slot.tls_failure();
   if (tls.empty()) return attempt_failed("connect: failed", false);
   attempt_failed(tls, false, 502);
 }

@@ -327,6 +327,7 @@ bool Worker::finished() {
 
 int64_t Worker::after_turn() {
   timers_.expire(now_ms());
+  TlsShard::set_wall_seconds(wall_us() / 1'000'000);
   tls_.shard().run(io_.now_us());
   if (!undelivered_.empty()) deliver_mail();
   if (upstream_context_.restless > 0) serve_queues();

@@ -88,10 +88,8 @@ void ServerConn::on_connected(Socket& /*socket*/, int error) {
   if (error == 0 && slot_.spec().tls != nullptr && stream_.tls() == nullptr) error = ENOBUFS;
   if (error != 0) {
     const TlsSession* tls = stream_.tls();
-    if (tls != nullptr && tls->failure().cause != TlsCause::kNone) {
-      slot_.tls_failure_ = tls->failure().text();
-      slot_.stats_.tls_failures.add();
-    }
+    slot_.tls_failure_ = tls != nullptr ? tls->failure().text() : std::string_view();
+    if (!slot_.tls_failure_.empty()) slot_.stats_.tls_failures.add();
     return connect_failed(error);
   }
   context_.timers.cancel(timer_);

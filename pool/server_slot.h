@@ -135,7 +135,7 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] const ServerPool& pool() const { return pool_; }
   [[nodiscard]] const SlotSpec& spec() const { return spec_; }
   [[nodiscard]] ServerStats& stats() { return stats_; }
-  // Why the last TLS handshake failed: static text, empty if none has.
+  // Why TLS failed the connection that failed last: static text, empty if it was not TLS.
   [[nodiscard]] std::string_view tls_failure() const { return tls_failure_; }
 
   void on_timer(Timer& timer) override;

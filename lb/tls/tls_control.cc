@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "core/base/check.h"
-#include "core/tls_shard.h"
 #include "lb/tls/cert_check.h"
 
 namespace ringway {
@@ -25,9 +24,7 @@ std::string line_of(const config::Diagnostic& diagnostic) {
 }  // namespace
 
 TlsControl::TlsControl(Timers& timers, CertFiles& files, TlsHost& host)
-    : timers_(timers), files_(files), host_(host), store_(files, *this), timer_(*this) {
-  TlsShard::set_wall_seconds(wall_s());
-}
+    : timers_(timers), files_(files), host_(host), store_(files, *this), timer_(*this) {}
 
 TlsControl::~TlsControl() {
   timers_.cancel(timer_);
@@ -121,7 +118,6 @@ void TlsControl::look_at_keys(int64_t now_ms) {
 
 void TlsControl::on_timer(Timer& timer) {
   const int64_t now = host_.tls_now_ms();
-  TlsShard::set_wall_seconds(wall_s());
   store_.poll(now, wall_s());
   if (now >= keys_at_ms_) {
     keys_at_ms_ = now + kKeysEveryMs;
