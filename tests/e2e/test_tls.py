@@ -531,10 +531,23 @@ output = "file:{self.folder}/access.log"
         self.assertEqual(self.client(port).get().body, b"balancer")
 
     def test_a_server_without_tls_is_a_502(self):
-        origin = self.origin()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        listener.settimeout(20)
+        seen: list[bytes] = []
+
+        def serve():
+            with listener.accept()[0] as connection:
+                seen.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        server = threading.Thread(target=serve)
+        server.start()
+        origin = type("Plain", (), {"port": listener.getsockname()[1]})
         _, port = self.balancer(origin, f'ca = "{self.authority.ca}"\nsni = "origin.example"')
-        self.assertEqual(self.client(port).get().status, 502)
-        self.assertEqual(len(origin.requests), 0)
+        answer = self.client(port).get()
+        server.join()
+        self.assertEqual((answer.status, answer.body), (502, b"502 Bad Gateway: tls_not_tls\n"))
+        self.assertNotIn(b"GET", seen[0])
 
     def test_a_reload_to_tls_leaves_no_request_in_clear(self):
         origin = TlsOrigin(self, self.authority.issue("origin", "origin.example"))
