@@ -14,8 +14,8 @@ namespace ringway {
 namespace {
 
 // BoringSSL asks for the time without saying for whom.
-thread_local int64_t wall_clock_s =
-    0;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+constinit thread_local int64_t wall_clock_s = 0;
 
 }  // namespace
 
