@@ -45,8 +45,9 @@ class Stream {
   }
 
   // Speaks TLS from the first byte on, as the side that was connected to. The owner hears
-  // on_secured(), or on_receive_end() with an error; until then nothing can be written. False: the
-  // shard has no room for it, and the stream is still plain. REQUIRES: right after adopt().
+  // on_secured(), or on_receive_end() with an error (also while not receiving); until then nothing
+  // can be written. False: the shard has no room for it, and the stream is still plain. REQUIRES:
+  // right after adopt().
   [[nodiscard]] bool start_tls_server(TlsServerContext& context);
   // Speaks TLS as the side that connects: on_connected(0) comes once the server is verified, or
   // on_connected(kTlsFailed). `params` is copied. False as above. REQUIRES: right after connect().
