@@ -77,6 +77,7 @@ std::string TlsClientContext::configure() {
   const bssl::UniquePtr<EVP_PKEY> key = make_key(*options_.certificate);
   const auto chain = make_chain(*options_.certificate);
   std::vector<CRYPTO_BUFFER*> pointers;
+  pointers.reserve(chain.size());
   for (const auto& one : chain) pointers.push_back(one.get());
   if (key == nullptr || SSL_CTX_set_chain_and_key(context_, pointers.data(), pointers.size(),
                                                   key.get(), nullptr) != 1) {

@@ -236,6 +236,7 @@ const TlsServerContext::Material* TlsServerContext::material_of(const TlsCertifi
     found = std::make_unique<Material>();
     found->key = make_key(certificate);
     found->chain = make_chain(certificate);
+    found->pointers.reserve(found->chain.size());
     for (const auto& one : found->chain) found->pointers.push_back(one.get());
   }
   return found->key == nullptr ? nullptr : found.get();

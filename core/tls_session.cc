@@ -212,6 +212,7 @@ void TlsSession::deliver_tickets() {
 
 void TlsSession::end_input(int error) {
   if (left_ || ended_) return;
+  held_.clear(stream_.env_.chunks);  // Nothing counts behind the end.
   if (!upper_wants_) {
     pending_end_ = error;
     return update_receiving();

@@ -124,6 +124,7 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   OutQueue held_;     // received, not yet read by BoringSSL
   TlsTicket ticket_;  // on its way to the owner
   int64_t last_write_us_ = 0;
+  uint32_t records_ = 0;     // sent with the present key, about
   uint32_t warm_bytes_ = 0;  // sent since it was idle, up to kWarmBytes
   int pending_end_ = -1;     // to be told once the owner wants to hear it
   TlsFailure failure_;

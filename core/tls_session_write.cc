@@ -74,7 +74,14 @@ bool TlsSession::seal(const void* bytes, size_t length) {
     // The BIO takes everything, so a record is never left half written.
     const bool warm = warm_bytes_ >= kWarmBytes;
     const size_t part = std::min<size_t>(length, warm ? 1 << 20 : kWarmBytes - warm_bytes_);
-    SSL_set_max_send_fragment(ssl_, warm ? kLargeRecord : kSmallRecord);
+    const uint32_t record = warm ? kLargeRecord : kSmallRecord;
+    SSL_set_max_send_fragment(ssl_, record);
+    records_ += static_cast<uint32_t>(part / record + 1);
+    if (records_ > shard_.records_per_key_) {
+      records_ = 0;
+      // It goes out before what follows. TLS 1.2 knows no such thing: an error without effect.
+      SSL_key_update(ssl_, SSL_KEY_UPDATE_NOT_REQUESTED);
+    }
     if (!warm) warm_bytes_ += static_cast<uint32_t>(part);
     const int sealed = SSL_write(ssl_, at, static_cast<int>(part));
     if (sealed != static_cast<int>(part)) return false;

@@ -14,8 +14,8 @@ namespace ringway {
 namespace {
 
 // BoringSSL asks for the time without saying for whom.
-thread_local int64_t wall_clock_s =
-    0;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+constinit thread_local int64_t wall_clock_s = 0;
 
 }  // namespace
 
@@ -54,6 +54,7 @@ struct TlsShard::Bio {
 
 TlsShard::TlsShard(const TlsShardOptions& options, int64_t now_us)
     : sessions_(options.sessions_max),
+      records_per_key_(options.records_per_key),
       gate_(options.gate, now_us),
       method_(BIO_meth_new(BIO_TYPE_SOURCE_SINK, "ringway")),
       plain_(std::make_unique_for_overwrite<std::byte[]>(kPlainBytes)),

@@ -45,6 +45,8 @@ struct TlsCounters {
 struct TlsShardOptions {
   size_t sessions_max = 1 << 20;
   TlsGateOptions gate;
+  // TLS 1.3: so many records are sent with one key, then with the next (RFC 8446 5.5: 2^24.5).
+  uint32_t records_per_key = 1 << 23;
 };
 
 class TlsShard {
@@ -96,6 +98,7 @@ class TlsShard {
   void make_ready(TlsSession& session);
 
   Slab<TlsSession> sessions_;
+  uint32_t records_per_key_;
   TlsGate gate_;
   TlsCounters counters_;
   LatencyHistogram handshake_wait_;

@@ -269,6 +269,55 @@ TEST_CASE("Tls: the peer changes keys, and asks for ours -> bytes go on both way
   }
 }
 
+TEST_CASE("Tls: bytes behind a close_notify, nobody is reading -> the end comes all the same") {
+  SimTlsWorld world;
+  world.server_wants = false;
+  world.plain_client = true;
+  TlsEnd& end = world.dial();
+  REQUIRE(world.run([&] { return end.connected == 0; }));
+  end.stream.set_receiving(true);
+  RawTls raw(end);
+  raw.hold_back = true;  // The last flight of the handshake goes with the rest.
+  raw.pump();
+  REQUIRE(world.run([&] { return raw.done; }));
+  REQUIRE(SSL_write(raw.ssl.get(), "last words", 10) == 10);
+  SSL_shutdown(raw.ssl.get());
+  REQUIRE(end.send(raw.take() + numbered(40'000)));
+  TlsEnd& server = world.peer_of_last();
+  REQUIRE(world.run([&] { return server.secured == 1; }));
+  world.net.run_for(1'000'000, 10'000);
+  CHECK(server.ends == 0);
+  server.stream.set_receiving(true);
+  REQUIRE(world.run([&] { return server.ends == 1; }));
+  CHECK(server.text == "last words");
+  CHECK(server.end == 0);
+  world.net.run_for(1'000'000, 10'000);
+  CHECK(server.ends == 1);
+}
+
+// The shard of the tests has 100 records to a key.
+TEST_CASE("Tls: many records -> the sending key changes in time, and nobody notices") {
+  SimTlsWorld world;
+  world.plain_client = true;
+  TlsEnd& end = world.dial();
+  REQUIRE(world.run([&] { return end.connected == 0; }));
+  end.stream.set_receiving(true);
+  RawTls raw(end);
+  raw.pump();
+  REQUIRE(world.run([&] { return raw.done && world.peer_of_last().secured == 1; }));
+  std::string sent;
+  uint64_t most = 0;
+  for (int i = 0; i < 350; ++i) {
+    sent += std::to_string(i);
+    REQUIRE(world.peer_of_last().send(std::to_string(i)));
+    REQUIRE(world.run([&] { return raw.text.size() == sent.size(); }));
+    most = std::max(most, SSL_get_read_sequence(raw.ssl.get()));
+  }
+  CHECK(raw.text == sent);
+  CHECK(most > 90);
+  CHECK(most <= 102);
+}
+
 TEST_CASE("Tls: a damaged record -> tls_bad_record and an alert; what came before is delivered") {
   SimTlsWorld world;
   world.plain_client = true;

@@ -38,7 +38,7 @@ class RawTls {
       while ((got = SSL_read(ssl.get(), bytes, sizeof bytes)) > 0) text.append(bytes, got);
       last_error = SSL_get_error(ssl.get(), got);
     }
-    flush();
+    if (!done || !hold_back) flush();
   }
   void write(std::string_view bytes) {
     REQUIRE(SSL_write(ssl.get(), bytes.data(), static_cast<int>(bytes.size())) ==
@@ -62,6 +62,7 @@ class RawTls {
   bssl::UniquePtr<SSL> ssl;
   std::string text;
   bool done = false;
+  bool hold_back = false;  // what is to be sent once the handshake is done: for take()
   int last_error = SSL_ERROR_NONE;
 
  private:

@@ -141,7 +141,7 @@ class TlsWorld : public AcceptOwner {
  public:
   explicit TlsWorld(Io& io, const TlsGateOptions& gate = {.per_turn = 1000})
       : io(io),
-        server_shard({.sessions_max = 4096, .gate = gate}, io.now_us()),
+        server_shard({.sessions_max = 4096, .gate = gate, .records_per_key = 100}, io.now_us()),
         client_shard({.sessions_max = 4096, .gate = {}}, io.now_us()) {
     TlsShard::set_wall_seconds(time(nullptr));
     client_options.trust = to_trust(keys.authority);
