@@ -336,12 +336,12 @@ TEST_CASE("Exchange: send_proxy_protocol -> a header per connection, which no ot
   }
 }
 
-TEST_CASE("Exchange: a dead private connection -> the fresh one begins with the header again") {
-  bool once = true;
+TEST_CASE("Exchange: a private connection is found dead -> the fresh one has a header as well") {
+  uint64_t asked = 0;
   OneWorker world({[&](SimConnection& connection, std::string_view bytes) -> size_t {
-                    const size_t used = mirror(connection, bytes);
-                    if (used > 0 && once) connection.finish();
-                    if (used > 0) once = false;
+                    // The second request finds its connection being closed.
+                    const size_t used = asked == 1 ? bytes.size() : mirror(connection, bytes);
+                    if (used > 0 && ++asked == 2) connection.close();
                     return used;
                   }},
                   "send_proxy_protocol = \"v1\"\n", accept("required"));
@@ -349,9 +349,11 @@ TEST_CASE("Exchange: a dead private connection -> the fresh one begins with the 
   world.run(50);
   client.send(kGet);
   world.run(50);
+  CHECK(asked == 3);
   CHECK(count_of(client.received(), "HTTP/1.1 200") == 2);
   CHECK(count_of(client.received(), kHeader) == 2);
   CHECK(world.server(0).connects.get() == 2);
+  CHECK(world.server(0).stale.get() == 1);
 }
 
 TEST_CASE(
