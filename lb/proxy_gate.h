@@ -42,6 +42,7 @@ inline constexpr std::array<std::string_view, kProxyErrorNames.size()> kProxyErr
     "PROXY header: truncated", "PROXY header: timeout"};
 
 // TLVs as they stand in a header, one behind the other.
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes up to length
 struct TlvRoom {
   static constexpr size_t kBytes = 512;
   std::array<char, kBytes> bytes;

@@ -103,9 +103,9 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
 }
 
 void Worker::apply_tls() {
-  static const TlsMaterials kNone;
+  static const TlsMaterials none;
   const Snapshot& snapshot = *current_->snapshot;
-  const TlsMaterials& materials = snapshot.tls != nullptr ? *snapshot.tls : kNone;
+  const TlsMaterials& materials = snapshot.tls != nullptr ? *snapshot.tls : none;
   for (const std::string& error : tls_.apply(*snapshot.config, materials)) {
     const std::string_view pieces[] = {error};
     log_event(pieces);

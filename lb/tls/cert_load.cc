@@ -89,7 +89,9 @@ int list_pairs(CertFiles& files, const std::string& directory, std::vector<CertP
       const std::string key = with_suffix(name, 4, ".key");
       const bool apart = all.contains(key);
       if (apart || pem) pairs.push_back({.cert = path, .key = apart ? joined(directory, key) : ""});
-      if (!apart && crt) problems.push_back(fmt::format("{}: there is no {} beside it", path, key));
+      if (!apart && crt)
+        problems.push_back(
+            std::string(path).append(": there is no ").append(key).append(" beside it"));
     } else if (name.ends_with(".key") && !all.contains(with_suffix(name, 4, ".pem")) &&
                !all.contains(with_suffix(name, 4, ".crt"))) {
       problems.push_back(path + ": there is no certificate beside it");

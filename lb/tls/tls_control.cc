@@ -48,7 +48,7 @@ bool TlsControl::prepare(const config::Config& config, std::string& error) {
   std::vector<std::shared_ptr<const TlsNames>> names;
   for (uint32_t i = 0; i < config.tls_profiles.size(); ++i) names.push_back(load_->names_of(i));
   prepared_ = std::make_shared<TlsMaterials>();
-  return read_tls_materials(config, files_, names, config_, materials_.get(), *prepared_, error);
+  return read_tls_materials(config, files_, names, {config_, materials_.get()}, *prepared_, error);
 }
 
 std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& config) {

@@ -31,12 +31,12 @@ bool read_text(CertFiles& files, const config::FilePath& file, std::string& out,
 
 // The keys that this process made for the profile of this name before.
 std::shared_ptr<const TlsTicketKeys> own_keys_of(const config::TlsProfile& profile,
-                                                 const config::Config* config,
-                                                 const TlsMaterials* materials) {
-  if (config == nullptr || materials == nullptr) return nullptr;
-  for (size_t i = 0; i < config->tls_profiles.size(); ++i) {
-    const config::TlsProfile& old = config->tls_profiles[i];
-    if (old.name == profile.name && old.tickets.keys.empty()) return materials->profiles[i].keys;
+                                                 const TlsBefore& before) {
+  if (before.config == nullptr || before.materials == nullptr) return nullptr;
+  for (size_t i = 0; i < before.config->tls_profiles.size(); ++i) {
+    const config::TlsProfile& old = before.config->tls_profiles[i];
+    if (old.name != profile.name || !old.tickets.keys.empty()) continue;
+    return before.materials->profiles[i].keys;
   }
   return nullptr;
 }
@@ -112,15 +112,14 @@ std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path, C
 
 bool read_tls_materials(const config::Config& config, CertFiles& files,
                         const std::vector<std::shared_ptr<const TlsNames>>& names,
-                        const config::Config* config_before, const TlsMaterials* before,
-                        TlsMaterials& out, std::string& error) {
+                        const TlsBefore& before, TlsMaterials& out, std::string& error) {
   for (size_t i = 0; i < config.tls_profiles.size(); ++i) {
     const config::TlsProfile& profile = config.tls_profiles[i];
     TlsProfileMaterial material;
     material.names = names[i];
     if (!read_profile(profile, files, material, error)) return false;
     if (profile.tickets.enabled && material.keys == nullptr) {
-      material.keys = own_keys_of(profile, config_before, before);
+      material.keys = own_keys_of(profile, before);
       if (material.keys == nullptr) material.keys = TlsTicketKeys::random();
     }
     out.profiles.push_back(std::move(material));
@@ -129,7 +128,7 @@ bool read_tls_materials(const config::Config& config, CertFiles& files,
   for (const config::Upstream& upstream : config.upstreams) {
     TlsUpstreamMaterial material;
     if (!read_upstream(upstream.tls, files, system, material, error)) {
-      error = "upstream \"" + upstream.name + "\": " + error;
+      error.insert(0, "upstream \"" + upstream.name + "\": ");
       return false;
     }
     out.upstreams.push_back(std::move(material));

@@ -40,13 +40,18 @@ struct TlsMaterials {
   std::vector<TlsUpstreamMaterial> upstreams;  // as Config::upstreams
 };
 
+// What was in force before; null: nothing.
+struct TlsBefore {
+  const config::Config* config = nullptr;
+  const TlsMaterials* materials = nullptr;
+};
+
 // Reads what `config` names besides its certificates, whose tables are `names`, by profile. Keys of
-// tickets that no file has are random: those of `before`, which may be null, for a profile that has
-// the same name in `config_before`. False with `error`: a file cannot be read.
+// tickets that no file has are random: those of a profile of the same name before, if there was
+// one. False with `error`: a file cannot be read.
 [[nodiscard]] bool read_tls_materials(const config::Config& config, CertFiles& files,
                                       const std::vector<std::shared_ptr<const TlsNames>>& names,
-                                      const config::Config* config_before,
-                                      const TlsMaterials* before, TlsMaterials& out,
+                                      const TlsBefore& before, TlsMaterials& out,
                                       std::string& error);
 
 // The keys of a profile's tickets out of its file.
