@@ -154,9 +154,7 @@ void Shard::take(const Message& message) {
       return set_.wake_control();
     case Mail::kTls: {
       const std::unique_ptr<std::shared_ptr<const TlsMaterials>> materials(
-          // NOLINTNEXTLINE(performance-no-int-to-ptr): it was a pointer
-          reinterpret_cast<std::shared_ptr<const TlsMaterials>*>(
-              static_cast<uintptr_t>(message.a)));
+          pointer_in<std::shared_ptr<const TlsMaterials>>(message.a));
       return worker_->refresh_tls(**materials);
     }
     case Mail::kReport: {

@@ -72,7 +72,7 @@ TEST_CASE("config tls: the example of the documentation -> what it says") {
   const TlsCertificates& main = config.tls_certificates[2];
   CHECK(main.cert.path == "/main.pem");
   CHECK(main.key.path == "/main.key");
-  CHECK(main.key.place.position.line == 24);
+  CHECK(main.key.place.position.line == 23);
   CHECK(main.key.place.position.column == 36);
   CHECK(main.key.place.length == 11);
   CHECK(main.key.place.source_line == "main = { cert = '/main.pem', key = '/main.key' }");

@@ -7,6 +7,7 @@
 
 #include "lb/config/load.h"
 #include "lb/snapshot.h"
+#include "lb/tls/shard_tls.h"
 #include "lb/upstream.h"
 #include "tests/support/sim_io.h"
 

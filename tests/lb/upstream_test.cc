@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "lb/config/load.h"
+#include "lb/tls/shard_tls.h"
 #include "tests/support/sim_io.h"
 
 using namespace ringway;
