@@ -55,8 +55,11 @@ void Shard::join() {
   io_gone_.store(true, std::memory_order_release);
   io_gone_.notify_one();
   thread_.join();
-  // What nobody took any more: descriptors on their way here.
+  // What nobody took any more: descriptors and certificates on their way here.
   for (Message message; mailbox_.take(message);) {
+    if (static_cast<Mail>(message.kind) == Mail::kTls) {
+      delete pointer_in<std::shared_ptr<const TlsMaterials>>(message.a);
+    }
     if (static_cast<Mail>(message.kind) != Mail::kServer) continue;
     const int fd = Worker::drop({.kind = static_cast<ShardMail::Kind>(message.small),
                                  .object = pointer_in<void>(message.a)});

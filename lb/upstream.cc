@@ -8,6 +8,17 @@
 
 namespace ringway {
 
+namespace {
+
+// Of "10.0.0.1:8443" and "[::1]:8443" the address; of a unix socket "localhost".
+std::string ip_of(std::string_view address) {
+  if (address.starts_with("unix:")) return "localhost";
+  if (address.starts_with('[')) return std::string(address.substr(1, address.find(']') - 1));
+  return std::string(address.substr(0, address.rfind(':')));
+}
+
+}  // namespace
+
 ShardUpstream::ShardUpstream(UpstreamContext& context, uint64_t seed)
     : context_(context), seed_(seed) {}
 
@@ -34,7 +45,8 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
           .borrow = http && pool.share == config::Share::kBorrow &&
                     config_->send_proxy == config::ProxySend::kOff,
           .tls = context_.tls.upstream(index),
-          .sni = config_->tls.sni};
+          .sni = config_->tls.sni,
+          .tls_address = ip_of(server.address_text)};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {

@@ -179,6 +179,7 @@ void Worker::retire(std::unique_ptr<ShardListener> listener) {
     listener->fd_ = -1;
   }
   listener->retired = true;
+  listener->tls_ = nullptr;  // Who still waits for a PROXY header finds none, and is closed.
   for (ClientConn& client : client_list_) {
     if (&client.listener() == listener.get()) client.drain();
   }

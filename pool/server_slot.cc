@@ -124,7 +124,9 @@ int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
   if (error != 0) return error;
   const TlsTicket ticket = pool_.take_ticket(key);
   // Without room for it the connection fails once it is up: it is never used without TLS.
-  (void)conn.stream_.start_tls_client(*spec_.tls, {.server_name = name, .ticket = &ticket});
+  const std::string_view must_be = name.empty() ? std::string_view(spec_.tls_address) : name;
+  (void)conn.stream_.start_tls_client(
+      *spec_.tls, {.server_name = name, .verify_name = must_be, .ticket = &ticket});
   return 0;
 }
 

@@ -28,9 +28,12 @@ struct SlotSpec {
   PoolLimits pool;
   uint32_t warm = 0;  // connections to hold ready, this shard's share
   bool borrow = false;
-  // TLS to the server: what is spoken, and which name is asked for unless a key says another.
+  // TLS to the server: what is spoken, and which name is asked for unless a key says another. With
+  // neither, its certificate must be for `tls_address`: there is always something that it must be
+  // for.
   std::shared_ptr<TlsClientContext> tls{};  // null: none
   std::string sni{};
+  std::string tls_address{};
 };
 
 // This shard's parts of the limits of the whole process.

@@ -98,7 +98,16 @@ int run_file(const std::string& path) {
     fputs(config::render(loaded, color_on(STDERR_FILENO)).c_str(), stderr);
   }
   if (loaded.config == nullptr) return kExitInvalid;
-  return serve(path, std::move(loaded.config));
+  const int code = serve(path, std::move(loaded.config));
+  if (code != kExitInvalid) return code;
+  // Perhaps a file that it names for TLS: the same words as `check` has for it.
+  loaded = config::load_file(path);
+  DiskCertFiles files;
+  check_tls_files(loaded, files, time(nullptr));
+  if (loaded.config == nullptr) {
+    fputs(config::render(loaded, color_on(STDERR_FILENO)).c_str(), stderr);
+  }
+  return code;
 }
 
 int check(int argc, char** argv) {

@@ -405,6 +405,7 @@ class Certificates(TlsCase):
         run = subprocess.run([program, "run", str(path)], capture_output=True, text=True, timeout=30)
         self.assertEqual(run.returncode, 1)
         self.assertIn("wrong.toml:8:", run.stderr)
+        self.assertIn(check.stdout.split("\n\n")[0], run.stderr)
         return check.stdout + run.stderr, run.returncode
 
 
@@ -522,6 +523,14 @@ output = "file:{self.folder}/access.log"
         balancer, port = self.balancer(origin, "verify = false")
         self.assertEqual(self.client(port).get().status, 200)
         self.assertIn("verify", balancer.log())
+
+    def test_a_request_without_a_host_does_without_no_name(self):
+        for name, status in (("127.0.0.1", 200), ("origin.example", 502)):
+            origin = TlsOrigin(self, self.authority.issue("origin", name))
+            _, port = self.balancer(origin, f'ca = "{self.authority.ca}"')
+            client = self.client(port)
+            client.send(b"GET / HTTP/1.0\r\n\r\n")
+            self.assertEqual(client.response().status, status)
 
     def test_a_server_that_wants_a_certificate_gets_it(self):
         origin = TlsOrigin(self, self.authority.issue("origin", "origin.example"), client_ca=str(self.authority.ca))
