@@ -29,6 +29,7 @@ template <class Object>
 void report_missing(Reader& reader, const char* code, const Node& node, std::string message,
                     const std::vector<Object>& objects, std::span<const Node* const> nodes) {
   std::vector<std::string_view> names;
+  names.reserve(objects.size());
   for (const Object& object : objects) names.emplace_back(object.name);
   const std::string near(closest(node.text, names));
   Diagnostic& diagnostic = reader.report.error(
