@@ -221,6 +221,7 @@ const config::Route* Router::find_tcp(uint32_t listener, const tls::ClientHello&
   const ListenerIndex& index = impl_->listeners[listener];
   uint32_t best = kNoRoute;
   impl_->improve(index.any_sni, hello, best);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): plain_host() fills what is read
   std::array<char, kHostBytesMax> room;
   const std::string_view name = plain_host(hello.server_name, room);
   const auto exact = name.empty() ? index.sni.end() : index.sni.find(name);
