@@ -90,15 +90,20 @@ std::shared_ptr<Snapshot> Snapshot::build(std::unique_ptr<const config::Config> 
   for (const config::Listener& listener : snapshot->config->listeners) {
     auto object = find_named(previous ? &previous->listeners : nullptr,
                              previous ? &previous->config->listeners : nullptr, listener.name);
-    if (object == nullptr) object = std::make_shared<ListenerObject>(shards);
-    object->name = listener.name;
+    // Shards read the name of one that stays.
+    if (object == nullptr) {
+      object = std::make_shared<ListenerObject>(shards);
+      object->name = listener.name;
+    }
     snapshot->listeners.push_back(std::move(object));
   }
   for (const config::Upstream& upstream : snapshot->config->upstreams) {
     auto object = find_named(previous ? &previous->upstreams : nullptr,
                              previous ? &previous->config->upstreams : nullptr, upstream.name);
-    if (object == nullptr) object = std::make_shared<UpstreamObject>(shards);
-    object->name = upstream.name;
+    if (object == nullptr) {
+      object = std::make_shared<UpstreamObject>(shards);
+      object->name = upstream.name;
+    }
     snapshot->upstreams.push_back(std::move(object));
     auto& servers = snapshot->servers.emplace_back();
     for (const config::Server& server : upstream.servers) {
