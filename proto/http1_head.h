@@ -157,6 +157,16 @@ struct ResponseContext {
   bool upgrade_forwarded = false;  // a 101 is only then acceptable
 };
 
+// A head that was not parsed from HTTP/1 bytes but built in their form (HTTP/2, say): the text of a
+// head, and where in it things are. Of each field name_at, name_len, value_at and value_len count.
+struct BuiltHead {
+  std::string_view text;  // start line, "name: value" lines, empty line
+  Slice method;           // requests
+  Slice target;
+  uint16_t status = 0;  // responses
+  std::span<const Field> fields;
+};
+
 class HeadParser {
  public:
   // Room for `fields_max` fields; HeadLimits::fields beyond it are cut to it.
@@ -169,6 +179,13 @@ class HeadParser {
   // line are skipped and counted into head_len (RFC 9112 2.2).
   void start_request(const HeadLimits& limits);
   void start_response(const HeadLimits& limits, const ResponseContext& context);
+
+  // Takes a built head instead of parse(): the same rules for target, Host and fields apply, and
+  // the result is the same as if its text had been parsed, except that framing is not read from
+  // fields: there is a body if `body` says so, kLength if a Content-Length announces it (which
+  // must be one number, or the head is refused), else kUntilClose, which here means: until its
+  // sender ends it. kNone: done, and head() may be used. REQUIRES: start_*() was called.
+  [[nodiscard]] HeadError take_built(const BuiltHead& built, bool body);
 
   enum class Status : uint8_t { kNeedMore, kDone, kError };
 
