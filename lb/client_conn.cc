@@ -8,6 +8,7 @@
 #include "core/base/check.h"
 #include "core/tls_session.h"
 #include "lb/exchange.h"
+#include "lb/http2_client.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -25,7 +26,7 @@ ClientConn::ClientConn(Worker& worker, ShardListener& listener, const PeerAddres
 }
 
 ClientConn::~ClientConn() {
-  RW_CHECK(exchange_ == nullptr);
+  RW_CHECK(exchange_ == nullptr && http2_ == nullptr);
   RW_CHECK(parser_ == nullptr);
   worker_.give_back_origin(origin_);
 }
@@ -72,6 +73,8 @@ void ClientConn::begin(std::string_view bytes) {
 void ClientConn::on_secured(Socket& /*socket*/) {
   listener_.stats().tls_handshakes.add();
   if (stream_.tls()->resumed()) listener_.stats().tls_resumed.add();
+  version_settled_ = true;  // By ALPN: nothing else speaks HTTP/2 over TLS (RFC 9113 3.3).
+  if (stream_.tls()->alpn() == "h2" && !begin_http2()) return;
   wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
 }
 
@@ -180,6 +183,11 @@ size_t ClientConn::consume(std::string_view bytes) {
   }
   while (settled && stream_.open() && !lingering_) {
     const std::string_view rest = bytes.substr(used);
+    if (!version_settled_ && !settle_version(rest)) break;
+    if (http2_ != nullptr) {
+      used += http2_->feed(rest);
+      break;
+    }
     if (exchange_ != nullptr) {
       used += exchange_->on_request_bytes(rest);
       if (exchange_ != nullptr) break;  // It waits for its server, the client, or more of the body.
@@ -191,6 +199,40 @@ size_t ClientConn::consume(std::string_view bytes) {
   }
   consuming_ = false;
   return used;
+}
+
+bool ClientConn::settle_version(std::string_view bytes) {
+  const bool maybe = listener_.config().speaks(config::HttpVersion::kHttp2) &&
+                     bytes.starts_with(h2::kPreface.substr(0, 1)) &&
+                     h2::kPreface.starts_with(bytes.substr(0, h2::kPreface.size()));
+  if (maybe && bytes.size() < h2::kPreface.size()) return false;
+  if (bytes.empty()) return false;
+  version_settled_ = true;
+  return !maybe || begin_http2();
+}
+
+bool ClientConn::begin_http2() {
+  const config::Listener& listener = listener_.config();
+  http2_ = worker_.http2().take(
+      worker_, *this,
+      {.max_streams = listener.h2.max_streams,
+       .stream_window = static_cast<uint32_t>(listener.h2.stream_window),
+       .connection_window = static_cast<uint32_t>(listener.h2.connection_window),
+       .resets = {.count = listener.h2.max_resets.count,
+                  .period_ms = listener.h2.max_resets.period_ms},
+       .control = {.count = listener.h2.max_control.count,
+                   .period_ms = listener.h2.max_control.period_ms},
+       .head = {.header_bytes = listener.limits.header_bytes,
+                .fields = listener.limits.headers,
+                .uri_bytes = listener.limits.uri_bytes}});
+  if (http2_ == nullptr) {
+    listener_.stats().refused_memory.add();
+    close();
+    return false;
+  }
+  listener_.stats().http2_connections.add();
+  http2_->begin();
+  return true;
 }
 
 bool ClientConn::read_head(std::string_view bytes, size_t& used) {
@@ -230,6 +272,23 @@ void ClientConn::refuse_head() {
 // Answers a client whose request cannot be made sense of, and closes: where its next request would
 // begin is unknown.
 void ClientConn::refuse(uint16_t status, std::string_view cause, uint32_t offset) {
+  note_refusal(status, cause, offset);
+  char body[160];
+  http1::Out text(std::span<char>(body, sizeof body));
+  text.put_number(status);
+  text.put(" ");
+  text.put(http1::reason_phrase(status));
+  text.put(": ");
+  text.put(cause);
+  text.put("\n");
+  http1::Out out(worker_.render_buffer());
+  RW_CHECK(http1::write_own_response({.status = status, .body = text.written()}, out));
+  const std::string_view answer = out.written();
+  const iovec piece{.iov_base = const_cast<char*>(answer.data()), .iov_len = answer.size()};
+  if (write({&piece, 1})) begin_linger();
+}
+
+void ClientConn::note_refusal(uint16_t status, std::string_view cause, uint32_t offset) {
   listener_.stats().rejected_heads.add();
   listener_.stats().responses[status / 100].add();
   char ip[46];
@@ -253,20 +312,6 @@ void ClientConn::refuse(uint16_t status, std::string_view cause, uint32_t offset
   record.ended_by = AccessRecord::EndedBy::kProxy;
   record.cause = cause;
   worker_.log_access(record);
-
-  char body[160];
-  http1::Out text(std::span<char>(body, sizeof body));
-  text.put_number(status);
-  text.put(" ");
-  text.put(http1::reason_phrase(status));
-  text.put(": ");
-  text.put(cause);
-  text.put("\n");
-  http1::Out out(worker_.render_buffer());
-  RW_CHECK(http1::write_own_response({.status = status, .body = text.written()}, out));
-  const std::string_view answer = out.written();
-  const iovec piece{.iov_base = const_cast<char*>(answer.data()), .iov_len = answer.size()};
-  if (write({&piece, 1})) begin_linger();
 }
 
 bool ClientConn::write(std::span<const iovec> pieces) {
@@ -284,6 +329,36 @@ bool ClientConn::write(std::span<const iovec> pieces) {
   return true;
 }
 
+bool ClientConn::send_frames(std::span<const iovec> pieces) {
+  size_t total = 0;
+  for (const iovec& piece : pieces) total += piece.iov_len;
+  listener_.stats().bytes_sent.add(total);
+  if (!stream_.open() || !stream_.write(pieces)) return false;
+  stalled_ = stream_.queued() > 0;
+  return true;
+}
+
+void ClientConn::http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_view cause) {
+  listener_.stats().http2_errors.add();
+  if (flood != h2::Flood::kNone) listener_.stats().http2_floods[static_cast<size_t>(flood)].add();
+  char ip[46];
+  const std::string_view pieces[] = {"HTTP/2 connection ended: client ",
+                                     peer_.write_ip(ip),
+                                     ", listener ",
+                                     listener_.config().name,
+                                     ", ",
+                                     h2::name_of(code),
+                                     ": ",
+                                     cause};
+  worker_.log_event(pieces);
+}
+
+void ClientConn::end_http2() {
+  http2_->connection_gone();
+  http2_ = nullptr;
+  begin_linger();
+}
+
 void ClientConn::on_writable(Socket& /*socket*/) {
   if (!stream_.open()) return;
   const size_t before = stream_.queued();
@@ -296,6 +371,10 @@ void ClientConn::on_writable(Socket& /*socket*/) {
   stalled_ = left > 0;
   if (left < before) rearm();
   if (left > Stream::kLowWaterBytes) return;
+  if (http2_ != nullptr) {
+    http2_->on_output_drained();
+    return update_receiving();
+  }
   if (exchange_ != nullptr) exchange_->on_client_drained();
   if (stream_.open() && exchange_ == nullptr) resume_input();
 }
@@ -329,6 +408,7 @@ void ClientConn::rearm() {
   const config::Timeouts& timeouts = listener_.config().timeouts;
   if (awaits_proxy_) return;
   if (stalled_) return wait_for(Wait::kFlush, timeouts.client_idle);
+  if (http2_ != nullptr) return rearm_http2();
   if (exchange_ != nullptr) {
     if (exchange_->wants_body()) return wait_for(Wait::kBody, timeouts.request_body);
     return wait_for(Wait::kNothing, 0);
@@ -340,9 +420,27 @@ void ClientConn::rearm() {
   wait_for(Wait::kHead, timeouts.request_headers);
 }
 
+// A connection without streams is idle; what comes of PING and the like does not prolong that.
+void ClientConn::rearm_http2() {
+  const config::Timeouts& timeouts = listener_.config().timeouts;
+  if (http2_->inside_head()) {
+    if (wait_ == Wait::kFirstHead || wait_ == Wait::kHead) return;
+    return wait_for(Wait::kHead, timeouts.request_headers);
+  }
+  if (!http2_->idle()) return wait_for(Wait::kNothing, 0);
+  if (http2_->draining()) {
+    if (wait_ != Wait::kGoaway) wait_for(Wait::kGoaway, kGoawayMs);
+    return;
+  }
+  if (wait_ == Wait::kKeepAlive && idle_from_ == requests_) return;
+  idle_from_ = requests_;
+  wait_for(Wait::kKeepAlive, timeouts.keep_alive);
+}
+
 void ClientConn::update_receiving() {
   if (!stream_.open() || input_ended_) return;
   rearm();
+  if (http2_ != nullptr) return stream_.set_receiving(!stream_.above_high_water());
   // While an exchange waits, only so much may pile up behind it.
   const bool blocked = exchange_ != nullptr || stream_.above_high_water();
   const bool asked = exchange_ != nullptr && exchange_->request_done();
@@ -364,6 +462,7 @@ void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
   if (lingering_) return close_when_flushed();
   size_t used = 0;
   if (awaits_proxy_ && !read_proxy_header(in_.view(), ProxyInput::kEnd, used)) return;
+  if (http2_ != nullptr) return http2_->on_input_end();
   if (exchange_ != nullptr) {
     if (in_.empty()) exchange_->on_client_end(0);
     return;
@@ -393,13 +492,21 @@ void ClientConn::on_timer(Timer& /*timer*/) {
       if (!read_proxy_header(in_.view(), ProxyInput::kLate, used)) return;
       return begin({});
     }
+    case Wait::kGoaway:
+      if (http2_ != nullptr) http2_->finish_drain();
+      return;
     case Wait::kFirstHead:
     case Wait::kHead:
       listener_.stats().timeouts.add();
+      if (http2_ != nullptr) {
+        return http2_->fail(h2::ErrorCode::kNoError, "a header block did not end in time");
+      }
       if (parser_ == nullptr) return close();  // Nothing was sent: nothing to answer.
       return refuse(408, "the head of the request did not arrive in time",
                     static_cast<uint32_t>(in_.size()));
     case Wait::kKeepAlive:
+      if (http2_ != nullptr) return http2_->end();
+      return close();
     case Wait::kLinger: return close();
     case Wait::kBody:
       if (exchange_ == nullptr || !exchange_->wants_body()) return;
@@ -413,6 +520,10 @@ void ClientConn::on_timer(Timer& /*timer*/) {
 }
 
 void ClientConn::drain() {
+  if (http2_ != nullptr) {
+    http2_->drain();
+    return wait_for(Wait::kGoaway, kGoawayMs);
+  }
   const bool idle = exchange_ == nullptr && parser_ == nullptr && in_.empty() &&
                     stream_.queued() == 0 && requests_ > 0;
   if (idle) close();
@@ -444,6 +555,8 @@ void ClientConn::let_go() {
   if (!consuming_) in_.clear(worker_.chunks());
   if (exchange_ != nullptr) exchange_->on_client_gone();
   exchange_ = nullptr;
+  if (http2_ != nullptr) http2_->connection_gone();
+  http2_ = nullptr;
   private_conns_.close_all();
 }
 

@@ -1,9 +1,11 @@
-// lb/client_conn.h - an HTTP/1 client connection: reads heads, makes exchanges, writes answers.
+// lb/client_conn.h - an HTTP client connection: reads heads, makes exchanges, writes answers.
 //
 // Affinity:  one shard. Ownership: a slab object of the Worker; frees itself once its socket is
 //            closed. It owns its exchange.
 // Bounds:    one exchange at a time; pipelined bytes up to kPipelineBytes, then reading pauses; a
 //            partial head up to the listener's limit.
+//            Of HTTP/2 (by ALPN, or by its preface in clear text) an Http2Client takes care, which
+//            stands between this and its exchanges.
 // Why:       small, since most clients are idle most of the time: no buffer, parser or exchange
 // then.
 #pragma once
@@ -19,10 +21,12 @@
 #include "lb/proxy_gate.h"
 #include "pool/session_store.h"
 #include "proto/http1_head.h"
+#include "proto/http2_session.h"
 
 namespace ringway {
 
 class Exchange;
+class Http2Client;
 
 struct ClientTag;
 using ClientHook =
@@ -69,6 +73,19 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // The server connections that are this client's alone.
   SessionStore& private_conns() { return private_conns_; }
 
+  // For Http2Client.
+  // As write(), but false leaves it open: the caller closes it at the end of the turn.
+  [[nodiscard]] bool send_frames(std::span<const iovec> pieces);
+  void count_request() { ++requests_; }
+  // Counts and logs a request that never became an exchange. `status` 0: it gets no answer.
+  void note_refusal(uint16_t status, std::string_view cause, uint32_t offset);
+  // The peer broke the protocol, and the connection ends.
+  void http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_view cause);
+  // All is said: closes, lingering.
+  void end_http2();
+  // The frames of the turn are out: what is waited for may have changed.
+  void after_flush() { update_receiving(); }
+
   // Speaks TLS. What there is to know about it, or null.
   [[nodiscard]] const TlsSession* tls() const { return stream_.tls(); }
 
@@ -83,6 +100,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
  private:
   static constexpr size_t kPipelineBytes = 64 * 1024;
   static constexpr int64_t kLingerMs = 2'000;
+  static constexpr int64_t kGoawayMs = 1'000;
 
   // What the one deadline of a client connection currently means.
   enum class Wait : uint8_t {
@@ -94,7 +112,8 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
     kKeepAlive,
     kBody,
     kFlush,
-    kLinger
+    kLinger,
+    kGoaway  // the client's answer to the first one
   };
 
   void wait_for(Wait what, int64_t ms);
@@ -109,6 +128,11 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // True if a whole head was taken; `used` grows by its length.
   bool read_head(std::string_view bytes, size_t& used);
   void handshake_failed(std::string_view cause);
+  // Bytes in clear text that may be HTTP/2's preface. True: it is settled what they are.
+  [[nodiscard]] bool settle_version(std::string_view bytes);
+  // False: the client was closed.
+  bool begin_http2();
+  void rearm_http2();
   void refuse_head();
   void refuse(uint16_t status, std::string_view cause, uint32_t offset);
   void begin_linger();
@@ -121,6 +145,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   Worker& worker_;
   ShardListener& listener_;
   Exchange* exchange_ = nullptr;
+  Http2Client* http2_ = nullptr;
   http1::HeadParser* parser_ = nullptr;  // while a head is being read
   ClientOrigin* origin_ = nullptr;
   Stream stream_;
@@ -134,8 +159,10 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   bool consuming_ = false;     // inside consume(): what ends an exchange must not start another
   bool input_ended_ = false;   // FIN or error seen
   bool lingering_ = false;
-  bool stalled_ = false;  // queued bytes wait for the client
+  bool stalled_ = false;          // queued bytes wait for the client
+  bool version_settled_ = false;  // HTTP/1 or HTTP/2
   uint32_t requests_ = 0;
+  uint32_t idle_from_ = 0;  // HTTP/2: of requests_ when the time of idleness began to run
 };
 
 }  // namespace ringway

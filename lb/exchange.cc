@@ -38,8 +38,12 @@ void HeadStore::clear(ChunkPool& pool) {
 }
 
 // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): tried_ up to tried_count_
-Exchange::Exchange(Worker& worker, ClientConn& client)
-    : worker_(worker), client_(client), use_(worker.use_snapshot()), start_us_(worker.now_us()) {}
+Exchange::Exchange(Worker& worker, ClientConn& client, Http2Stream* stream)
+    : worker_(worker),
+      client_(client),
+      stream_(stream),
+      use_(worker.use_snapshot()),
+      start_us_(worker.now_us()) {}
 
 Exchange::~Exchange() {
   RW_CHECK(state_ == State::kDone);
@@ -179,9 +183,10 @@ std::string_view host_of(std::string_view address) {
 http1::RequestPlan Exchange::plan_request() {
   const http1::Head& head = request();
   const config::Listener& listener = client_.listener().config();
-  request_framing_ = head.body;
+  // What only the end of a stream ends has no length to announce.
+  request_framing_ = head.body == BodyKind::kUntilClose ? BodyKind::kChunked : head.body;
   return {
-      .body = head.body,
+      .body = request_framing_,
       .content_length = head.content_length,
       .path = rewritten_path(),
       // An HTTP/1.0 client may name no host, but HTTP/1.1 servers want one.
@@ -216,9 +221,12 @@ size_t Exchange::send_head(std::string_view bytes) {
 void Exchange::start_body() {
   const http1::Head& head = request();
   const config::Limits& limits = client_.listener().config().limits;
-  request_body_.start(head.body, head.content_length, {.body_bytes = limits.body_bytes});
-  request_done_ =
-      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+  const bool has_body = head.body != BodyKind::kNone;
+  // A stream's body comes bare, and the stream says where it ends, also where a length was
+  // announced.
+  const BodyKind kind = stream_ != nullptr && has_body ? BodyKind::kUntilClose : head.body;
+  request_body_.start(kind, head.content_length, {.body_bytes = limits.body_bytes});
+  request_done_ = !has_body || (kind == BodyKind::kLength && head.content_length == 0);
 }
 
 // On another connection: first what was kept of the body, then what has come since.
@@ -229,7 +237,34 @@ size_t Exchange::send_again(std::string_view head, std::string_view bytes) {
   sending_again_ = false;
   if (state_ != State::kRelay || send_broken_) return 0;
   RW_CHECK(used == kept_body_.size());
+  if (body_ended_) {
+    end_request_body({});
+    return 0;
+  }
   return request_done_ ? 0 : forward_body({}, bytes);
+}
+
+bool Exchange::takes_request_end() const {
+  return state_ == State::kRelay && !request_done_ && !send_broken_;
+}
+
+void Exchange::on_request_end(std::string_view trailers) {
+  RW_CHECK(takes_request_end());
+  body_ended_ = true;
+  if (!trailers.empty()) body_kept_ = false;  // They are not kept with it.
+  end_request_body(trailers);
+}
+
+void Exchange::end_request_body(std::string_view trailers) {
+  (void)request_body_.finish_at_close();
+  request_done_ = true;
+  if (request_framing_ == BodyKind::kChunked) {
+    Gather out;
+    out.add_last_chunk(trailers);
+    server_->stats().bytes_sent.add(out.bytes());
+    if (!conn_->write(out.pieces())) send_broken_ = true;
+  }
+  if (!response_started_) conn_->set_deadline(timeouts().response_headers);
 }
 
 // A reused connection may be dead: until its first byte nobody knows whether the server has seen
@@ -305,7 +340,7 @@ void Exchange::on_server_drained() {
   if (state_ == State::kRelay && !request_done_ && !response_started_) {
     conn_->set_deadline(config::kOff);  // It is the client's turn, which has a deadline of its own.
   }
-  client_.resume_input();
+  resume_client();
 }
 
 void Exchange::on_client_timeout(bool sending_body) {
@@ -317,7 +352,7 @@ void Exchange::on_client_timeout(bool sending_body) {
   }
   ended_by_ = EndedBy::kClient;
   cause_ = sending_body ? "the request body did not arrive in time" : "the client stopped reading";
-  client_.abort();
+  cut_client();
 }
 
 void Exchange::on_client_end(int error) {

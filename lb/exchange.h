@@ -25,6 +25,7 @@
 namespace ringway {
 
 class ClientConn;
+class Http2Stream;
 class Worker;
 struct SnapshotUse;
 
@@ -45,7 +46,8 @@ class HeadStore {
 
 class Exchange final : public ServerUser, public Waiter {
  public:
-  Exchange(Worker& worker, ClientConn& client);
+  // `stream`: the client's, if it speaks HTTP/2; null: HTTP/1.
+  Exchange(Worker& worker, ClientConn& client, Http2Stream* stream = nullptr);
   ~Exchange();
 
   // Begins with a parsed head, whose parser it keeps. `bytes` are the head's.
@@ -53,6 +55,10 @@ class Exchange final : public ServerUser, public Waiter {
 
   // Bytes behind the head. Returns how many belong to this request and were used.
   size_t on_request_bytes(std::string_view bytes);
+  // HTTP/2: the request's body is complete, all of it was taken. Such a body has no framing of its
+  // own. REQUIRES: takes_request_end().
+  void on_request_end(std::string_view trailers);
+  [[nodiscard]] bool takes_request_end() const;
   // What waited for the client has been sent, or fell below the low-water mark.
   void on_client_drained();
   // The client ended its side (0) or is gone (errno).
@@ -120,10 +126,23 @@ class Exchange final : public ServerUser, public Waiter {
   size_t send_again(std::string_view head, std::string_view bytes);
   size_t forward_body(std::string_view head, std::string_view bytes);
   void start_body();
+  void end_request_body(std::string_view trailers);
   void keep_body(std::string_view bytes);
   [[nodiscard]] http1::RequestPlan plan_request();
   [[nodiscard]] std::string_view rewritten_path();
   void body_is_bad();
+
+  // To an HTTP/1 client or to a stream (exchange_client.cc).
+  [[nodiscard]] bool to_client(std::string_view head, std::span<const iovec> body);
+  // A head without a body, an interim one for one. False: the client is gone, or it does not fit.
+  [[nodiscard]] bool head_to_client(std::string_view head);
+  void respond_by_stream(const http1::OwnResponse& response);
+  void relay_by_stream(std::string_view head, std::string_view bytes);
+  [[nodiscard]] size_t client_queued() const;
+  [[nodiscard]] bool client_is_full() const;
+  void resume_client();
+  void cut_client();
+  void end_client_tunnel();
 
   // The response's way to the client (exchange_response.cc).
   void read_response_head(std::string_view bytes);
@@ -157,6 +176,7 @@ class Exchange final : public ServerUser, public Waiter {
 
   Worker& worker_;
   ClientConn& client_;
+  Http2Stream* stream_;  // null: HTTP/1
   SnapshotUse& use_;
   http1::HeadParser* parser_ = nullptr;           // the request's head
   http1::HeadParser* response_parser_ = nullptr;  // while the response's head is read
@@ -206,6 +226,7 @@ class Exchange final : public ServerUser, public Waiter {
   bool proxy_due_ = false;         // the connection is fresh: a PROXY header goes first
   bool was_reused_ = false;
   bool client_ended_ = false;
+  bool body_ended_ = false;  // HTTP/2: on_request_end() was called
   bool server_ended_ = false;
 };
 

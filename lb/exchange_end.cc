@@ -2,6 +2,7 @@
 #include "core/base/check.h"
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
+#include "lb/http2_client.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -32,6 +33,10 @@ Exchange::Step Exchange::respond(const http1::OwnResponse& response, EndedBy by,
   status_ = full.status;
   cause_ = cause;
   ended_by_ = by;
+  if (stream_ != nullptr) {
+    respond_by_stream(full);
+    return Step::kWait;
+  }
   // The render buffer may hold `extra`; our answers are written beside it.
   http1::Out out(worker_.answer_buffer(full.body.size() + full.extra.size() + 1024));
   RW_CHECK(http1::write_own_response(full, out));
@@ -109,12 +114,13 @@ void Exchange::forget_server() {
 
 // The answer is complete. It is over once the client's kernel has all of it.
 void Exchange::finish_when_flushed() {
-  if (client_.queued() == 0) return done();
+  if (client_queued() == 0) return done();
   state_ = State::kFlush;
 }
 
 void Exchange::done() {
   release_all();
+  if (stream_ != nullptr) return stream_->on_exchange_done();
   client_.on_exchange_done(keep_alive_, !request_done_);
 }
 
@@ -122,7 +128,7 @@ void Exchange::on_client_gone() {
   if (state_ == State::kDone) return;
   if (ended_by_ == EndedBy::kNobody) {
     ended_by_ = EndedBy::kClient;
-    cause_ = "the client closed";
+    cause_ = stream_ != nullptr ? "the client closed the stream" : "the client closed";
   }
   if (ended_by_ == EndedBy::kClient) client_.listener().stats().client_aborts.add();
   if (!response_started_) status_ = 499;
@@ -169,6 +175,7 @@ void Exchange::log() {
   record.target = head.view(head.target);
   record.host = head.view(head.authority);
   record.version = head.version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+  if (stream_ != nullptr) record.version = "HTTP/2.0";
   if (const ClientOrigin* origin = client_.known_origin()) {
     record.sni = origin->find(proxy::Tlv::kAuthority);
     record.unique_id = origin->find(proxy::Tlv::kUniqueId);

@@ -4,6 +4,7 @@
 #include "core/base/check.h"
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
+#include "lb/http2_client.h"
 #include "lb/worker.h"
 #include "proto/http1_conn_hints.h"
 
@@ -88,9 +89,7 @@ void Exchange::interim_response() {
       return bad_response("an interim response does not fit");
     }
     bytes_out_ += out.written().size();
-    const iovec piece{.iov_base = const_cast<char*>(out.written().data()),
-                      .iov_len = out.written().size()};
-    if (!client_.write({&piece, 1})) return;
+    if (!head_to_client(out.written())) return;
   }
   worker_.give_back_parser(response_parser_);
   response_parser_ = nullptr;
@@ -143,6 +142,7 @@ void Exchange::start_response(std::string_view rest) {
 
 // Sends `head` and the part of the body in `bytes`, gathered.
 void Exchange::relay_response(std::string_view head, std::string_view bytes) {
+  if (stream_ != nullptr) return relay_by_stream(head, bytes);
   Gather out;
   out.add(head);
   size_t used = 0;
@@ -175,12 +175,12 @@ void Exchange::relay_response(std::string_view head, std::string_view bytes) {
   if (ended) return end_response(used < bytes.size());
   conn_->set_deadline(timeouts().server_idle);
   // Back-pressure: the server is not read until the client has taken most of what waits.
-  if (client_.above_high_water()) conn_->set_receiving(false);
+  if (client_is_full()) conn_->set_receiving(false);
 }
 
 void Exchange::on_client_drained() {
   if (state_ == State::kFlush) {
-    if (client_.queued() == 0) done();
+    if (client_queued() == 0) done();
     return;
   }
   if (conn_ == nullptr || (state_ != State::kRelay && state_ != State::kTunnel)) return;
@@ -205,7 +205,9 @@ void Exchange::on_server_end(int error) {
                                      : "the server closed before the end of the response");
     }
     // Until-close bodies end here; towards HTTP/1.1 that is a last chunk.
-    if (response_framing_ == BodyKind::kChunked) {
+    if (stream_ != nullptr) {
+      stream_->finish({});
+    } else if (response_framing_ == BodyKind::kChunked) {
       Gather out;
       out.add_last_chunk({});
       bytes_out_ += out.bytes();
@@ -243,7 +245,7 @@ void Exchange::cut_response(std::string_view cause) {
   ended_by_ = EndedBy::kServer;
   cause_ = cause;
   if (state_ != State::kTunnel) upstream_->stats().bad_responses.add();
-  client_.abort();
+  cut_client();
 }
 
 void Exchange::start_tunnel(std::string_view rest) {
@@ -259,24 +261,24 @@ void Exchange::start_tunnel(std::string_view rest) {
   state_ = State::kTunnel;
   conn_->set_deadline(timeouts().tunnel_idle);
   Gather pieces;
-  pieces.add(out.written());
+  if (stream_ == nullptr) pieces.add(out.written());
   pieces.add(rest);
   bytes_out_ += pieces.bytes();
-  if (!client_.write(pieces.pieces())) return;
-  client_.resume_input();  // What the client sent behind its request now belongs to the tunnel.
+  if (!to_client(out.written(), pieces.pieces())) return;
+  resume_client();  // What the client sent behind its request now belongs to the tunnel.
 }
 
 void Exchange::tunnel_bytes(std::span<const std::byte> bytes) {
   bytes_out_ += bytes.size();
   const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
   conn_->set_deadline(timeouts().tunnel_idle);
-  if (!client_.write({&piece, 1})) return;
-  if (client_.above_high_water()) conn_->set_receiving(false);
+  if (!to_client({}, {&piece, 1})) return;
+  if (client_is_full()) conn_->set_receiving(false);
 }
 
 void Exchange::tunnel_server_end(int error) {
   if (error != 0) return cut_response("the server reset the tunnel");
-  client_.shutdown_send();
+  end_client_tunnel();
   if (client_ended_) {
     let_go_of_server();
     return finish_when_flushed();

@@ -87,7 +87,7 @@ void Exchange::on_turn() {
   if (server_ != nullptr) {
     upstream_->stats().queue_wait.record(static_cast<uint64_t>(queue_wait_us_));
   }
-  if (state_ == State::kSendHead) client_.resume_input();
+  if (state_ == State::kSendHead) resume_client();
 }
 
 void Exchange::on_queue_timeout() {
@@ -150,7 +150,7 @@ ServerSlot::Taken Exchange::take_connection() {
   const bool can_be_kept = head.body == BodyKind::kNone || (head.body == BodyKind::kLength &&
                                                             head.content_length <= kKeptBodyBytes);
   // After two dead ones the third try takes no chances.
-  const PickRules rules{.first = client_.requests() <= 1,
+  const PickRules rules{.first = stream_ == nullptr && client_.requests() <= 1,
                         .repeatable = http1::is_idempotent(head.method) && can_be_kept,
                         .fresh = stale_picks_ >= kStalePicksMax};
   return slot.take(*this, key, rules);
@@ -217,7 +217,7 @@ void Exchange::on_server_connected(int error) {
     was_reused_ = conn_->reused();  // It may have come from another shard.
     connection_ready();
   }
-  if (state_ == State::kSendHead) client_.resume_input();
+  if (state_ == State::kSendHead) resume_client();
 }
 
 // An idle connection that the server was just closing: it has not looked at the request, so one
@@ -237,7 +237,7 @@ bool Exchange::try_again_after_stale() {
   forget_server();
   state_ = State::kPickServer;
   run();
-  if (state_ == State::kSendHead) client_.resume_input();
+  if (state_ == State::kSendHead) resume_client();
   return true;
 }
 

@@ -49,7 +49,8 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       prng_(options.seed ^ 0x6b65'7973U),
       pool_memory_{key_groups_, options.secret, prng_, key_buffer_},
       clients_(options.clients_max),
-      exchanges_(options.clients_max * 2),
+      exchanges_(options.clients_max * 4),
+      http2_(options.clients_max, options.clients_max * 2),
       sessions_(options.clients_max),
       tlv_rooms_(options.clients_max),
       origins_(options.clients_max),
@@ -90,6 +91,7 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
   render_bytes_ = 2 * head_bytes + 65'536;
   render_ = std::make_unique_for_overwrite<char[]>(render_bytes_);
   path_buffer_.reserve(head_bytes);
+  http2_.prepare(static_cast<uint32_t>(head_bytes), fields);
   if (fields > parser_fields_) {
     for (http1::HeadParser* parser : free_parsers_) delete static_cast<PooledParser*>(parser);
     free_parsers_.clear();
@@ -157,8 +159,7 @@ void Worker::apply_listeners(std::span<const ListenFd> fds) {
     }
     ShardListener& listener = *listeners_.back();
     listener.apply(current_->snapshot, wanted.listener, options_.shard);
-    const auto& profile = listener.config().tls;
-    listener.tls_ = profile.has_value() ? tls_.profile(*profile) : nullptr;
+    listener.tls_ = tls_.listener(wanted.listener);
     if (wanted.fd < 0) continue;
     if (draining_) {
       io_.discard(wanted.fd);
@@ -332,6 +333,7 @@ int64_t Worker::after_turn() {
   tls_.shard().run(io_.now_us());
   if (!undelivered_.empty()) deliver_mail();
   if (upstream_context_.restless > 0) serve_queues();
+  http2_.flush();
   reclaim();
   if (!undelivered_.empty()) return 1;  // A full mailbox is soon emptied.
   const int64_t timer = timers_.next_in_ms(now_ms());
@@ -484,6 +486,7 @@ void Worker::reclaim() {
     dead_.pop_back();
     exchanges_.give_back(exchange);
   }
+  http2_.reclaim();
   // What a reload retired may stay in use for hours: looking now and then is enough.
   if (unsettled_ && (++turns_ % 64 == 0 || stopping_)) sweep();
 }

@@ -23,6 +23,7 @@
 #include "lb/access_log.h"
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
+#include "lb/http2_client.h"
 #include "lb/l4_session.h"
 #include "lb/listener.h"
 #include "lb/pool_report.h"
@@ -136,6 +137,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] ShardUpstream& upstream(uint32_t index) { return *by_index_[index]; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   Slab<SessionEntry>& session_entries() { return session_entries_; }
+  Http2Shard& http2() { return http2_; }
   // What is known of the connection `fd` that `listener` accepted; nullptr: out of memory
   // (counted).
   [[nodiscard]] ClientOrigin* take_origin(ShardListener& listener, int fd);
@@ -210,6 +212,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   PoolMemory pool_memory_;
   Slab<ClientConn> clients_;
   Slab<Exchange> exchanges_;
+  Http2Shard http2_;
   Slab<L4Session> sessions_;
   Slab<TlvRoom> tlv_rooms_;  // before origins_, whose objects give rooms back
   Slab<ClientOrigin> origins_;

@@ -81,12 +81,12 @@ class HeadBuilder final : public FieldSink {
 void read_priority(std::string_view value, uint8_t& urgency, bool& incremental);
 
 // The way back. Takes apart a head that http1::write_request_head(), write_response_head() or
-// write_own_response() wrote, and fills `fields` with what goes into an HTTP/2 block: pseudo-headers
-// first (`scheme` for requests; Host becomes :authority), names in lower case (written into
-// `names`), Connection, Transfer-Encoding, Keep-Alive, Upgrade and the like left out,
+// write_own_response() wrote, and fills `fields` with what goes into an HTTP/2 block:
+// pseudo-headers first (`scheme` for requests; Host becomes :authority), names in lower case
+// (written into `names`), Connection, Transfer-Encoding, Keep-Alive, Upgrade and the like left out,
 // Authorization, Proxy-Authorization and short cookies marked sensitive. Returns the number of
-// fields; 0: they do not fit, or the text is no head. With `extended_connect` (a WebSocket request):
-// :method CONNECT and :protocol from the Upgrade line.
+// fields; 0: they do not fit, or the text is no head. With `extended_connect` (a WebSocket
+// request): :method CONNECT and :protocol from the Upgrade line.
 struct BlockRoom {
   std::span<HeaderField> fields;
   std::span<char> names;

@@ -79,7 +79,8 @@ class Checker {
     for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
       conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
     }
-    for (const char* key : {"limits", "trusted_proxies", "forwarded", "x_forwarded"}) {
+    for (const char* key :
+         {"limits", "http_versions", "h2", "trusted_proxies", "forwarded", "x_forwarded"}) {
       conflict(node.find(key), std::string("`") + key + kTcpListener);
     }
   }

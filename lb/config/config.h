@@ -77,6 +77,23 @@ struct Limits {
   uint64_t body_bytes = kUnlimited;
 };
 
+enum class HttpVersion : uint8_t { kHttp1, kHttp2 };
+
+// So many in any time of that length; 0: no limit.
+struct EventRate {
+  uint32_t count = 0;
+  uint32_t period_ms = 10'000;
+};
+
+// Bounds of a client's HTTP/2 connection.
+struct Http2 {
+  uint32_t max_streams = 100;
+  uint64_t stream_window = 256 * 1024;
+  uint64_t connection_window = 1024 * 1024;
+  EventRate max_resets{.count = 200};
+  EventRate max_control{.count = 2000};
+};
+
 struct Listener {
   std::string name;
   Position position;
@@ -93,11 +110,21 @@ struct Listener {
   std::vector<Network> trusted_proxies;
   ProxyProtocol proxy;
   Preread preread;
+  // In the order of preference; over TLS the client chooses by ALPN among them.
+  std::vector<HttpVersion> http_versions{HttpVersion::kHttp2, HttpVersion::kHttp1};
+  Http2 h2;
   Limits limits;
   Timeouts timeouts;            // the listener's own over [defaults.timeouts]
   bool forwarded = false;       // also write RFC 7239 Forwarded
   bool x_forwarded = true;      // write X-Forwarded-For, -Proto, -Host
   std::optional<uint32_t> tls;  // index of a profile; absent: clear text
+
+  [[nodiscard]] bool speaks(HttpVersion version) const {
+    for (const HttpVersion one : http_versions) {
+      if (one == version) return true;
+    }
+    return false;
+  }
 };
 
 struct HeaderMatch {

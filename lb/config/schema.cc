@@ -332,6 +332,7 @@ const Section* const kAll[] = {
     &kListenerSection,
     &kListenerProxySection,
     &kListenerPrereadSection,
+    &kListenerHttp2Section,
     &kListenerLimitsSection,
     &kListenerTimeoutsSection,
     &kRouteSection,

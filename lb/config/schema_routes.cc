@@ -118,8 +118,8 @@ constexpr Key kPrereadKeys[] = {
 };
 constexpr Key kListenerTimeoutKeys[] = {kProxyHeader, kRequestHeaders, kRequestBody,
                                         kClientIdle,  kKeepAlive,      kTlsHandshake};
-constexpr std::string_view kLaterListener[] = {
-    "http_versions", "max_connections_per_client", "socket", "h2", "udp", "extends"};
+constexpr std::string_view kLaterListener[] = {"max_connections_per_client", "socket", "udp",
+                                               "extends"};
 constexpr Key kListenerKeys[] = {
     {.name = "bind",
      .kind = Kind::kTexts,
@@ -135,7 +135,7 @@ constexpr Key kListenerKeys[] = {
      .later = kLaterProtocols,
      .number = store<&Listener::protocol>,
      .initial = "http",
-     .doc = "HTTP/1.1, or TCP as it comes.",
+     .doc = "HTTP, or TCP as it comes.",
      .example = "\"tcp\""},
     {.name = "tls",
      .kind = Kind::kText,
@@ -187,6 +187,21 @@ constexpr Key kListenerKeys[] = {
      .section = &kListenerPrereadSection,
      .into = into<&Listener::preread>,
      .doc = "What is read before a TCP client is routed."},
+    {.name = "http_versions",
+     .kind = Kind::kTexts,
+     .max = 2,
+     .text = item::http_version,
+     .clear = clear<&Listener::http_versions>,
+     .initial = "[\"h2\", \"http/1.1\"]",
+     .doc =
+         "What clients may speak, best first. Over TLS they choose by ALPN; in clear text HTTP/2 "
+         "is told by its preface (prior knowledge). HTTP only.",
+     .example = "[\"http/1.1\"]"},
+    {.name = "h2",
+     .kind = Kind::kTable,
+     .section = &kListenerHttp2Section,
+     .into = into<&Listener::h2>,
+     .doc = "Bounds of HTTP/2 connections."},
     {.name = "limits",
      .kind = Kind::kTable,
      .section = &kListenerLimitsSection,

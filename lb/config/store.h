@@ -51,6 +51,7 @@ Text cpus;
 Text bind;
 Text trusted_proxy;
 Text proxy_from;
+Text http_version;
 Text host;
 Text sni;
 Text alpn;

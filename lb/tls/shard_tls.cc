@@ -61,20 +61,26 @@ std::shared_ptr<const TlsTrust> ShardTls::trust_of(const std::shared_ptr<const T
 
 std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile& profile,
                                                         const TlsProfileMaterial& material,
-                                                        bool http_only, std::string& error) {
+                                                        const config::Listener& listener,
+                                                        std::string& error) {
   TlsServerOptions options;
   options.policy = {.version_min = number_of(profile.min_version),
                     .version_max = number_of(profile.max_version),
                     .ciphers = joined(profile.ciphers),
                     .groups = joined(profile.groups)};
-  if (http_only) options.alpn = {"http/1.1"};
+  const bool http = listener.protocol == config::Protocol::kHttp;
+  if (http) {
+    for (const config::HttpVersion version : listener.http_versions) {
+      options.alpn.emplace_back(version == config::HttpVersion::kHttp2 ? "h2" : "http/1.1");
+    }
+  }
   options.strict_sni = profile.strict_sni;
   options.client_auth = auth_of(profile.client_auth.mode);
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
   // HTTP says itself where a message ends, and many clients end without a close_notify. In a
   // relayed stream that would pass for its end.
-  options.fin_ends = http_only;
+  options.fin_ends = http;
   if (material.client_trust != nullptr) {
     options.client_trust = trust_of(material.client_trust, error);
     if (options.client_trust == nullptr) return nullptr;
@@ -114,14 +120,14 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   shard_.set_handshake_rate(rate > UINT32_MAX ? 0 : static_cast<uint32_t>(rate));
   retire(servers_, old_servers_);
   retire(clients_, old_clients_);
-  for (size_t i = 0; i < config.tls_profiles.size(); ++i) {
+  profile_of_.clear();
+  for (const config::Listener& listener : config.listeners) {
+    profile_of_.push_back(listener.tls);
+    servers_.push_back(nullptr);
+    if (!listener.tls.has_value()) continue;
+    const uint32_t i = *listener.tls;
     std::string error;
-    const bool http_only = std::none_of(
-        config.listeners.begin(), config.listeners.end(), [&](const config::Listener& listener) {
-          return listener.tls == i && listener.protocol == config::Protocol::kTcp;
-        });
-    servers_.push_back(
-        make_server(config.tls_profiles[i], materials.profiles[i], http_only, error));
+    servers_.back() = make_server(config.tls_profiles[i], materials.profiles[i], listener, error);
     if (servers_.back() == nullptr) {
       errors.push_back("tls profile \"" + config.tls_profiles[i].name + "\": " + error);
     }
@@ -140,12 +146,11 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
 }
 
 void ShardTls::update(const TlsMaterials& materials) {
-  for (size_t i = 0; i < servers_.size() && i < materials.profiles.size(); ++i) {
-    if (servers_[i] == nullptr) continue;
-    servers_[i]->set_names(materials.profiles[i].names);
-    if (materials.profiles[i].keys != nullptr) {
-      servers_[i]->set_ticket_keys(materials.profiles[i].keys);
-    }
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    if (servers_[i] == nullptr || *profile_of_[i] >= materials.profiles.size()) continue;
+    const TlsProfileMaterial& material = materials.profiles[*profile_of_[i]];
+    servers_[i]->set_names(material.names);
+    if (material.keys != nullptr) servers_[i]->set_ticket_keys(material.keys);
   }
 }
 

@@ -34,8 +34,9 @@ class ShardTls {
   // Frees contexts that are no longer used. True if none is left.
   bool sweep();
 
-  // Of the present configuration, by index; null if it could not be made.
-  [[nodiscard]] TlsServerContext* profile(uint32_t index) { return servers_[index].get(); }
+  // Of a listener of the present configuration, by index: its profile with the protocols (ALPN)
+  // that it offers. Null if it has no profile, or it could not be made.
+  [[nodiscard]] TlsServerContext* listener(uint32_t index) { return servers_[index].get(); }
   // Null as well: the upstream speaks no TLS.
   [[nodiscard]] std::shared_ptr<TlsClientContext> upstream(uint32_t index) const {
     return index < clients_.size() ? clients_[index] : nullptr;
@@ -51,7 +52,8 @@ class ShardTls {
 
   [[nodiscard]] std::unique_ptr<TlsServerContext> make_server(const config::TlsProfile& profile,
                                                               const TlsProfileMaterial& material,
-                                                              bool http_only, std::string& error);
+                                                              const config::Listener& listener,
+                                                              std::string& error);
   [[nodiscard]] std::shared_ptr<TlsClientContext> make_client(const config::Upstream& upstream,
                                                               const TlsUpstreamMaterial& material,
                                                               std::string& error);
@@ -60,7 +62,8 @@ class ShardTls {
 
   TlsShard shard_;
   std::vector<Trust> trusts_;
-  std::vector<std::unique_ptr<TlsServerContext>> servers_;  // as Config::tls_profiles
+  std::vector<std::unique_ptr<TlsServerContext>> servers_;  // as Config::listeners
+  std::vector<std::optional<uint32_t>> profile_of_;         // the same
   std::vector<std::shared_ptr<TlsClientContext>> clients_;  // as Config::upstreams
   std::vector<std::unique_ptr<TlsServerContext>> old_servers_;
   std::vector<std::shared_ptr<TlsClientContext>> old_clients_;

@@ -1,0 +1,449 @@
+// lb/http2_client.cc
+#include "lb/http2_client.h"
+
+#include <algorithm>
+
+#include "core/base/check.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using h2::ErrorCode;
+
+// --- what the connections of a shard share ---
+
+void Http2Shard::prepare(uint32_t head_bytes, uint32_t fields) {
+  if (!scratches_.empty() && head_bytes <= head_bytes_ && fields <= fields_) return;
+  head_bytes_ = std::max(head_bytes, head_bytes_);
+  fields_ = std::max(fields, fields_);
+  scratches_.push_back(std::make_unique<h2::SessionScratch>(head_bytes_, fields_));
+}
+
+void Http2Shard::flush() {
+  flushing_.swap(dirty_);
+  for (Http2Client* client : flushing_) client->flush();
+  flushing_.clear();
+}
+
+void Http2Shard::reclaim() {
+  for (Http2Stream* stream : dead_streams_) streams_.give_back(stream);
+  dead_streams_.clear();
+  for (Http2Client* client : dead_clients_) {
+    if (client->dirty_) {  // It died after this turn's flush().
+      std::erase(dirty_, client);
+    }
+    clients_.give_back(client);
+  }
+  dead_clients_.clear();
+}
+
+// --- the connection ---
+
+Http2Client::Http2Client(Worker& worker, ClientConn& client, const h2::SessionLimits& limits)
+    : worker_(worker),
+      client_(&client),
+      session_(h2::Role::kServer, *this, *worker.http2().scratches_.back(), limits) {}
+
+Http2Client::~Http2Client() {
+  RW_CHECK(all_.empty() && turn_count_ == 0);
+}
+
+size_t Http2Client::feed(std::string_view bytes) {
+  RW_CHECK(!feeding_ && client_ != nullptr);
+  feeding_ = true;
+  const size_t used = session_.feed(bytes, worker_.now_ms());
+  deliver_fresh();
+  feeding_ = false;
+  pump();
+  return used;
+}
+
+// Requests that came without a body, or whose body has not begun: one behind the other, so that
+// what came with a head goes out with it.
+void Http2Client::deliver_fresh() {
+  for (size_t i = 0; i < fresh_.size(); ++i) {
+    Http2Stream& stream = *fresh_[i];
+    if (!stream.fresh_) continue;
+    stream.fresh_ = false;
+    if (!stream.buried_) stream.deliver({});
+  }
+  fresh_.clear();
+}
+
+void Http2Client::on_request(uint32_t id, const h2::HeadBuilder& head, bool end) {
+  ListenerStats& stats = client_->listener().stats();
+  seen_request_ = true;
+  const config::Limits& limits = client_->listener().config().limits;
+  http1::HeadParser* parser = worker_.take_parser();
+  parser->start_request({.header_bytes = limits.header_bytes,
+                         .fields = limits.headers,
+                         .uri_bytes = limits.uri_bytes});
+  const http1::HeadError error = parser->take_built(head.built(), !end);
+  if (error != http1::HeadError::kNone) {
+    worker_.give_back_parser(parser);
+    return refuse(id, error, end);
+  }
+  Http2Stream* stream = worker_.http2().streams_.take(*this);
+  Exchange* exchange =
+      stream == nullptr ? nullptr : worker_.exchanges().take(worker_, *client_, stream);
+  if (exchange == nullptr) {
+    if (stream != nullptr) worker_.http2().streams_.give_back(stream);
+    worker_.give_back_parser(parser);
+    stats.refused_memory.add();
+    return;  // REFUSED_STREAM: it may be tried again.
+  }
+  client_->count_request();
+  all_.push_back(*stream);
+  ++live_;
+  const http1::Head& request = parser->head();
+  session_.open(*stream,
+                request.body == http1::BodyKind::kLength ? request.content_length : UINT64_MAX);
+  stream->exchange_ = exchange;
+  stream->fresh_ = true;
+  fresh_.push_back(stream);
+  exchange->start(parser, head.text());
+}
+
+void Http2Client::on_bad_request(uint32_t id, h2::BlockError error, bool end) {
+  refuse(id, h2::head_error_of(error), end);
+}
+
+// RFC 9113 8.1.1 has malformed requests reset. What is only too much is answered.
+void Http2Client::refuse(uint32_t id, http1::HeadError error, bool end) {
+  const auto status = static_cast<uint16_t>(http1::status_of(error));
+  if (status == 400) {
+    client_->note_refusal(0, http1::phrase_of(error), 0);
+    return session_.call_malformed();
+  }
+  client_->note_refusal(status, http1::phrase_of(error), 0);
+  char body[160];
+  http1::Out text(std::span<char>(body, sizeof body));
+  text.put_number(status);
+  text.put(" ");
+  text.put(http1::reason_phrase(status));
+  text.put(": ");
+  text.put(http1::phrase_of(error));
+  text.put("\n");
+  http1::Out out(worker_.render_buffer());
+  RW_CHECK(http1::write_own_response({.status = status, .body = text.written(), .head_only = true},
+                                     out));
+  session_.answer(id, out.written(), text.written(), end);
+}
+
+void Http2Client::on_response(h2::Stream& /*stream*/, const h2::HeadBuilder& /*head*/,
+                              bool /*end*/) {
+  RW_CHECK(false);  // A server's side gets none.
+}
+
+void Http2Client::on_data(h2::Stream& stream, std::string_view bytes) {
+  static_cast<Http2Stream&>(stream).deliver(bytes);
+}
+
+void Http2Client::on_end(h2::Stream& stream, std::string_view trailers) {
+  Http2Stream& ended = static_cast<Http2Stream&>(stream);
+  ended.input_ended_ = true;
+  ended.trailers_.assign(trailers);
+  if (!ended.fresh_) ended.deliver({});
+}
+
+void Http2Client::on_reset(h2::Stream& stream, ErrorCode /*code*/, bool ours) {
+  Http2Stream& gone = static_cast<Http2Stream&>(stream);
+  if (ours) client_->listener().stats().rejected_heads.add();
+  if (gone.exchange_ != nullptr) gone.exchange_->on_client_gone();
+  bury(gone);
+}
+
+void Http2Client::on_window(h2::Stream* /*stream*/) {
+  // feed() pumps at its end, once for all that came.
+}
+
+void Http2Client::on_goaway(uint32_t /*last*/, ErrorCode /*code*/) {
+  // The client opens no more streams; it closes when it has its answers.
+}
+
+void Http2Client::on_fatal(ErrorCode code, h2::Flood flood, std::string_view cause) {
+  client_->http2_failed(code, flood, cause);
+  close_wanted_ = true;
+  note_dirty();
+}
+
+void Http2Client::on_input_end() {
+  // Half a close: RFC 9113 has none, but answers to complete requests may still go out.
+  for (auto at = all_.begin(); at != all_.end();) {
+    Http2Stream& stream = *at++;
+    if (!stream.input_ended_) stream.abort(ErrorCode::kCancel);
+  }
+  close_wanted_ = true;
+  note_dirty();
+}
+
+void Http2Client::bury(Http2Stream& stream) {
+  if (stream.buried_) return;
+  stream.buried_ = true;
+  if (stream.exchange_ != nullptr) --live_;
+  stream.exchange_ = nullptr;
+  worker_.timers().cancel(stream.timer_);
+  stream.in_.clear(worker_.chunks());
+  stream.out_.clear(worker_.chunks());
+  stream.end_waits_ = false;
+  if (static_cast<Http2Hook<Http2WaitingTag>&>(stream).is_linked()) {
+    waiting_.erase(waiting_.iterator_to(stream));
+  }
+  all_.erase(all_.iterator_to(stream));
+  worker_.http2().dead_streams_.push_back(&stream);
+  if (close_wanted_ && idle()) note_dirty();
+}
+
+void Http2Client::connection_gone() {
+  if (client_ == nullptr) return;
+  while (!all_.empty()) {
+    Http2Stream& stream = all_.front();
+    session_.reset(stream, ErrorCode::kCancel);  // Nobody hears it; the table gets empty.
+    if (stream.exchange_ != nullptr) stream.exchange_->on_client_gone();
+    bury(stream);
+  }
+  client_ = nullptr;
+  while (turn_count_ > 0) worker_.chunks().give_back(turn_[--turn_count_]);
+  worker_.http2().dead_clients_.push_back(this);
+}
+
+// --- what goes out ---
+
+void Http2Client::note_dirty() {
+  if (dirty_) return;
+  dirty_ = true;
+  worker_.http2().dirty_.push_back(this);
+}
+
+void Http2Client::put(std::string_view head, std::string_view payload) {
+  if (broken_ || client_ == nullptr) return;
+  append(head);
+  append(payload);
+  note_dirty();
+}
+
+void Http2Client::append(std::string_view bytes) {
+  while (!bytes.empty() && !broken_) {
+    Chunk* chunk = turn_count_ == 0 ? nullptr : turn_[turn_count_ - 1];
+    if (chunk == nullptr || chunk->end == Chunk::kBytes) {
+      if (turn_count_ == kTurnChunks) send_gathered();
+      chunk = worker_.chunks().take();
+      if (chunk == nullptr) {
+        broken_ = true;
+        return;
+      }
+      turn_[turn_count_++] = chunk;
+    }
+    const size_t part = std::min<size_t>(bytes.size(), Chunk::kBytes - chunk->end);
+    memcpy(chunk->bytes + chunk->end, bytes.data(), part);
+    chunk->end += static_cast<uint32_t>(part);
+    bytes.remove_prefix(part);
+  }
+}
+
+void Http2Client::send_gathered() {
+  std::array<iovec, kTurnChunks> pieces;
+  size_t count = 0;
+  for (size_t i = 0; i < turn_count_; ++i) {
+    Chunk* chunk = turn_[i];
+    pieces[count++] = {.iov_base = chunk->bytes, .iov_len = chunk->end};
+  }
+  if (count > 0 && !broken_ && !client_->send_frames(std::span(pieces).first(count))) {
+    broken_ = true;
+  }
+  while (turn_count_ > 0) worker_.chunks().give_back(turn_[--turn_count_]);
+}
+
+// The last call of a turn, so it may close the connection.
+void Http2Client::flush() {
+  dirty_ = false;
+  if (client_ == nullptr) return;
+  send_gathered();
+  if (broken_) return client_->close();
+  // Of a connection that is over, answers under way may still be waited for.
+  if (close_wanted_ && (session_.dead() || idle())) return client_->end_http2();
+  client_->after_flush();
+}
+
+bool Http2Client::output_blocked() const {
+  return broken_ || client_ == nullptr || client_->above_high_water();
+}
+
+// RFC 9218 10: the most urgent first; of those the incremental ones take turns, the others go one
+// after the other in the order of their requests.
+Http2Stream* Http2Client::next_waiting() {
+  Http2Stream* best = nullptr;
+  for (Http2Stream& stream : waiting_) {
+    if (!stream.out_.empty() && session_.sendable(stream) == 0) continue;
+    if (best == nullptr || stream.urgency() < best->urgency()) best = &stream;
+  }
+  return best;
+}
+
+void Http2Client::pump() {
+  if (pumping_ || client_ == nullptr) return;
+  pumping_ = true;
+  while (!waiting_.empty() && !output_blocked() && !session_.dead()) {
+    Http2Stream* stream = next_waiting();
+    if (stream == nullptr || !pump_stream(*stream)) break;
+  }
+  pumping_ = false;
+}
+
+bool Http2Client::pump_stream(Http2Stream& stream) {
+  std::array<iovec, 1> piece;
+  size_t sent = 0;
+  if (!stream.out_.empty()) {
+    if (stream.out_.peek(piece) == 0) return false;
+    const std::string_view bytes(static_cast<const char*>(piece[0].iov_base), piece[0].iov_len);
+    const bool last =
+        stream.end_waits_ && stream.answer_trailers_.empty() && bytes.size() == stream.out_.bytes();
+    sent = session_.send_data(stream, bytes, last);
+    stream.out_.consume(worker_.chunks(), sent);
+    if (last && sent == bytes.size()) stream.end_waits_ = false;
+  }
+  if (stream.out_.empty() && stream.end_waits_) {
+    stream.end_waits_ = false;
+    session_.send_end(stream, stream.answer_trailers_);
+    sent = 1;
+  }
+  waiting_.erase(waiting_.iterator_to(stream));
+  if (stream.queued() > 0) {
+    stream.incremental() ? waiting_.push_back(stream) : waiting_.push_front(stream);
+  }
+  stream.rearm();
+  if (stream.out_.bytes() <= Http2Stream::kLowWaterBytes && stream.exchange_ != nullptr) {
+    stream.exchange_->on_client_drained();
+  }
+  return sent > 0;
+}
+
+// --- a stream ---
+
+Http2Stream::~Http2Stream() {
+  RW_CHECK(exchange_ == nullptr && !open());
+}
+
+bool Http2Stream::send_head(std::string_view text, bool end, bool websocket) {
+  return client_.session_.send_head(*this, text, end, websocket);
+}
+
+void Http2Stream::write(std::string_view bytes, bool end) {
+  RW_CHECK(!end_waits_ && open());
+  size_t sent = 0;
+  if (out_.empty() && !client_.output_blocked()) {
+    sent = client_.session_.send_data(*this, bytes, end);
+    if (sent == bytes.size()) return;
+  }
+  end_waits_ = end;
+  keep(bytes.substr(sent));
+}
+
+void Http2Stream::keep(std::string_view bytes) {
+  const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+  if (!out_.append(client_.worker_.chunks(), {&piece, 1}, 0)) {
+    // The connection cannot be kept in order any more: it ends with this turn.
+    client_.broken_ = true;
+    client_.note_dirty();
+    return;
+  }
+  if (!static_cast<Http2Hook<Http2WaitingTag>&>(*this).is_linked()) {
+    client_.waiting_.push_back(*this);
+  }
+  rearm();
+}
+
+void Http2Stream::finish(std::string_view trailers) {
+  if (sent_end() || !open()) return;
+  if (out_.empty()) return client_.session_.send_end(*this, trailers);
+  answer_trailers_.assign(trailers);
+  end_waits_ = true;
+}
+
+void Http2Stream::resume_input() {
+  if (!fresh_) deliver({});
+}
+
+// Hands the exchange what came of the body, behind what waited already, and its end.
+void Http2Stream::deliver(std::string_view bytes) {
+  fresh_ = false;
+  if (delivering_ || buried_ || exchange_ == nullptr) {
+    if (!buried_ && !bytes.empty() && !in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
+      client_.broken_ = true;
+      client_.note_dirty();
+    }
+    return;
+  }
+  delivering_ = true;
+  if (!in_.empty() && !bytes.empty()) {
+    if (!in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
+      client_.broken_ = true;
+      client_.note_dirty();
+    }
+    bytes = {};
+  }
+  const bool waited = !in_.empty();
+  for (;;) {
+    const std::string_view rest = waited ? in_.view() : bytes;
+    const size_t used = exchange_->on_request_bytes(rest);
+    if (buried_) break;
+    waited ? in_.consume(client_.worker_.chunks(), used) : bytes.remove_prefix(used);
+    client_.session_.consumed(*this, used);
+    if (used == 0 || exchange_ == nullptr) break;
+    if (waited ? in_.empty() : bytes.empty()) break;
+  }
+  if (!buried_ && !bytes.empty() && !in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
+    client_.broken_ = true;
+    client_.note_dirty();
+  }
+  delivering_ = false;
+  if (buried_ || exchange_ == nullptr) return;
+  if (in_.empty() && input_ended_ && !end_told_) {
+    end_told_ = exchange_->in_tunnel() || exchange_->takes_request_end();
+    if (end_told_) {
+      exchange_->in_tunnel() ? exchange_->on_client_end(0) : exchange_->on_request_end(trailers_);
+    }
+  }
+  if (!buried_ && exchange_ != nullptr) rearm();
+}
+
+void Http2Stream::on_exchange_done() {
+  RW_CHECK(exchange_ != nullptr);
+  --client_.live_;
+  exchange_ = nullptr;
+  // RFC 9113 8.1: the answer is complete, the rest of the request is not wanted.
+  client_.session_.reset(*this, ErrorCode::kNoError);
+  client_.bury(*this);
+}
+
+void Http2Stream::abort(h2::ErrorCode code) {
+  if (buried_) return;
+  client_.session_.reset(*this, code);
+  if (exchange_ != nullptr) exchange_->on_client_gone();
+  client_.bury(*this);
+}
+
+void Http2Stream::rearm() {
+  if (client_.client_ == nullptr || exchange_ == nullptr) return;
+  const config::Timeouts& timeouts = client_.client_->listener().config().timeouts;
+  int64_t ms = config::kOff;
+  if (queued() > 0) {
+    ms = timeouts.client_idle;
+  } else if (!input_ended_ && exchange_->wants_body()) {
+    ms = timeouts.request_body;
+  }
+  if (ms == config::kOff) return client_.worker_.timers().cancel(timer_);
+  client_.worker_.timers().set(timer_, client_.worker_.now_ms() + ms);
+}
+
+void Http2Stream::on_timer(Timer& /*timer*/) {
+  if (exchange_ == nullptr) return;
+  const bool sending_body = queued() == 0;
+  if (sending_body && !exchange_->wants_body()) return;
+  client_.client_->listener().stats().timeouts.add();
+  exchange_->on_client_timeout(sending_body);
+}
+
+}  // namespace ringway
