@@ -64,12 +64,12 @@ constexpr std::string_view kNotInTrailers[] = {
     "x-real-ip",
 };
 
-bool may_be_forwarded(std::string_view name) {
+}  // namespace
+
+bool may_be_trailer(std::string_view name) {
   return std::none_of(std::begin(kNotInTrailers), std::end(kNotInTrailers),
                       [name](std::string_view banned) { return equal_nocase(name, banned); });
 }
-
-}  // namespace
 
 void BodyReader::start(BodyKind kind, uint64_t content_length, const BodyLimits& limits) {
   kind_ = kind;
@@ -249,7 +249,7 @@ bool BodyReader::take_trailer_line(std::string_view line) {
   const size_t colon = text.find(':');
   if (colon == std::string_view::npos || !is_token(text.substr(0, colon))) return false;
   if (!is_line_text(text)) return false;
-  if (may_be_forwarded(text.substr(0, colon))) {
+  if (may_be_trailer(text.substr(0, colon))) {
     trailers_.append(text.substr(0, colon));
     trailers_.append(": ");
     trailers_.append(trim(text.substr(colon + 1)));

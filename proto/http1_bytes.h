@@ -135,6 +135,29 @@ inline const char* find_control(const char* at, const char* end) {
   return at;
 }
 
+// The first byte in [at, end) that no request target holds: control bytes, space, "#" (a fragment)
+// and everything that is not US-ASCII; or `end`. Reads 16 bytes at a time.
+inline const char* find_not_target(const char* at, const char* end) {
+#if defined(__SSE2__)
+  const __m128i from = _mm_set1_epi8(0x21);
+  const __m128i del = _mm_set1_epi8(0x7f);
+  const __m128i hash = _mm_set1_epi8('#');
+  while (end - at >= 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    const __m128i low = _mm_cmplt_epi8(bytes, from);  // signed: bytes from 0x80 on are below, too
+    const __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(bytes, del), _mm_cmpeq_epi8(bytes, hash));
+    const int hits = _mm_movemask_epi8(_mm_or_si128(low, odd));
+    if (hits != 0) return at + __builtin_ctz(static_cast<unsigned>(hits));
+    at += 16;
+  }
+#endif
+  while (at<end&& static_cast<uint8_t>(*at)> 0x20 && static_cast<uint8_t>(*at) < 0x7f &&
+         *at != '#') {
+    ++at;
+  }
+  return at;
+}
+
 // True if `text` may be written as a part of one line: no control byte but HTAB.
 inline bool is_line_text(std::string_view text) {
   const char* at = text.data();

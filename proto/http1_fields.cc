@@ -236,6 +236,30 @@ Fault read_fields(Head& head, std::span<Field> fields, Found& found) {
   return {};
 }
 
+// What requests have in common, however they are framed.
+Fault read_request(Head& head, std::span<Field> fields, Found& found) {
+  if (const Fault fault = read_fields(head, fields, found)) return fault;
+  if (found.hosts > 1) return {HeadError::kBadHost, found.host->name_at};
+  return check_host(head, found.host);
+}
+
+// And responses.
+Fault read_response(Head& head, std::span<Field> fields, const ResponseContext& context,
+                    Found& found) {
+  if (const Fault fault = read_fields(head, fields, found)) return fault;
+  if (head.status == 101 && !(context.upgrade_forwarded && head.upgrade)) {
+    return {HeadError::kBadFraming, 0};
+  }
+  if (head.status != 101) head.upgrade = false;  // elsewhere the field only advertises
+  return {};
+}
+
+// RFC 9112 6.3, 1.
+bool has_no_content(const Head& head, const ResponseContext& context) {
+  return context.request_method == Method::kHead || head.status < 200 || head.status == 204 ||
+         head.status == 304;
+}
+
 }  // namespace
 
 FieldId field_id_of(std::string_view name) {
@@ -287,9 +311,7 @@ bool is_framing_field(FieldId id) {
 
 Fault read_request_fields(Head& head, std::span<Field> fields) {
   Found found;
-  if (const Fault fault = read_fields(head, fields, found)) return fault;
-  if (found.hosts > 1) return {HeadError::kBadHost, found.host->name_at};
-  if (const Fault fault = check_host(head, found.host)) return fault;
+  if (const Fault fault = read_request(head, fields, found)) return fault;
   if (found.codings > 0) {
     head.body = BodyKind::kChunked;
   } else if (found.lengths > 0) {
@@ -303,14 +325,8 @@ Fault read_request_fields(Head& head, std::span<Field> fields) {
 
 Fault read_response_fields(Head& head, std::span<Field> fields, const ResponseContext& context) {
   Found found;
-  if (const Fault fault = read_fields(head, fields, found)) return fault;
-  const bool no_body = context.request_method == Method::kHead || head.status < 200 ||
-                       head.status == 204 || head.status == 304;  // RFC 9112 6.3, 1.
-  if (head.status == 101 && !(context.upgrade_forwarded && head.upgrade)) {
-    return {HeadError::kBadFraming, 0};
-  }
-  if (head.status != 101) head.upgrade = false;  // elsewhere the field only advertises
-  if (no_body) return {};
+  if (const Fault fault = read_response(head, fields, context, found)) return fault;
+  if (has_no_content(head, context)) return {};
   if (found.codings > 0) {
     head.body = BodyKind::kChunked;
   } else if (found.lengths > 0) {
@@ -319,6 +335,35 @@ Fault read_response_fields(Head& head, std::span<Field> fields, const ResponseCo
     head.body = BodyKind::kUntilClose;
     head.keep_alive = false;
   }
+  return {};
+}
+
+Fault read_built_request_fields(Head& head, std::span<Field> fields, bool body) {
+  Found found;
+  if (const Fault fault = read_request(head, fields, found)) return fault;
+  if (found.codings > 0) return {HeadError::kBadFraming, found.coding->name_at};
+  if (body) {
+    head.body = found.lengths > 0 ? BodyKind::kLength : BodyKind::kUntilClose;
+    head.upgrade = false;
+  } else if (head.content_length > 0) {
+    return {HeadError::kBadFraming, found.length->name_at};
+  }
+  return {};
+}
+
+Fault read_built_response_fields(Head& head, std::span<Field> fields,
+                                 const ResponseContext& context, bool body) {
+  Found found;
+  if (const Fault fault = read_response(head, fields, context, found)) return fault;
+  if (found.codings > 0) return {HeadError::kBadFraming, found.coding->name_at};
+  if (has_no_content(head, context)) return {};
+  if (body) {
+    head.body = found.lengths > 0 ? BodyKind::kLength : BodyKind::kUntilClose;
+    return {};
+  }
+  // RFC 9113 8.1.1: only a response that has no content by its nature may announce some.
+  if (head.content_length > 0) return {HeadError::kBadFraming, found.length->name_at};
+  head.body = BodyKind::kLength;
   return {};
 }
 

@@ -31,11 +31,24 @@ struct Fault {
 // edits must not name them.
 [[nodiscard]] bool is_framing_field(FieldId id);
 
+// False for a field that no trailer may hold, because it frames, routes, modifies or authenticates
+// the message (RFC 9110 6.5.1). `name` in any case.
+[[nodiscard]] bool may_be_trailer(std::string_view name);
+
+// True if `text` is a method that llhttp knows; then `method` says which. Case matters.
+[[nodiscard]] bool find_method(std::string_view text, Method& method);
+
 // Completes the head's fields, of which only name_at and name_len are set: each lies on a line of
 // its own. Sets ids, values, hop_by_hop, and all of the head that follows from fields.
 // REQUIRES: head.base, head_len, method or status, version_minor and target parts are set.
 [[nodiscard]] Fault read_request_fields(Head& head, std::span<Field> fields);
 [[nodiscard]] Fault read_response_fields(Head& head, std::span<Field> fields,
                                          const ResponseContext& context);
+
+// The same for heads that something else frames (HeadParser::take_built(), which see): there is a
+// body if `body` says so. Transfer-Encoding is refused.
+[[nodiscard]] Fault read_built_request_fields(Head& head, std::span<Field> fields, bool body);
+[[nodiscard]] Fault read_built_response_fields(Head& head, std::span<Field> fields,
+                                               const ResponseContext& context, bool body);
 
 }  // namespace ringway::http1

@@ -90,6 +90,7 @@ struct HeadParser::State {
   Fault check_status_line(uint32_t lf);
   Fault fault_of_llhttp(int code, uint32_t at, uint32_t end) const;
   Fault finish(uint32_t head_len);
+  Fault take_built(const BuiltHead& built, bool body);
 };
 
 // A name may come in parts, which touch; two names never do.
@@ -329,6 +330,40 @@ Fault HeadParser::State::finish(uint32_t head_len) {
   return response ? read_response_fields(head, all, context) : read_request_fields(head, all);
 }
 
+// REQUIRES of the builder: each field is on a line of its own, and all of it is inside the text.
+Fault HeadParser::State::take_built(const BuiltHead& built, bool body) {
+  if (built.text.size() > limits.header_bytes) return {HeadError::kHeadTooLarge, 0};
+  if (built.fields.size() > limits.fields) return {HeadError::kTooManyFields, 0};
+  base = built.text.data();
+  head.base = base;
+  head.head_len = static_cast<uint32_t>(built.text.size());
+  uint32_t line_end = 0;
+  for (const Field& field : built.fields) {
+    RW_CHECK(field.name_at > 0 && field.name_at >= line_end);
+    line_end = field.value_at + field.value_len + 2;
+    RW_CHECK(field.name_at + field.name_len < field.value_at && line_end < head.head_len);
+  }
+  std::copy(built.fields.begin(), built.fields.end(), fields.get());
+  num_fields = static_cast<uint32_t>(built.fields.size());
+  const std::span<Field> all(fields.get(), num_fields);
+  if (response) {
+    const size_t lf = built.text.find('\n');
+    RW_CHECK(lf != std::string_view::npos && lf > 0);
+    if (const Fault fault = check_status_line(static_cast<uint32_t>(lf))) return fault;
+    RW_CHECK(head.status == built.status);
+    return read_built_response_fields(head, all, context, body);
+  }
+  if (built.target.len > limits.uri_bytes) return {HeadError::kUriTooLong, built.target.at};
+  RW_CHECK(built.method.at + built.method.len < built.target.at);
+  RW_CHECK(built.target.at + built.target.len < head.head_len);
+  if (!find_method(head.view(built.method), head.method)) return {HeadError::kUnknownMethod, 0};
+  if (head.method == Method::kConnect) return {HeadError::kConnectRefused, 0};
+  head.method_text = built.method;
+  head.target = built.target;
+  if (const Fault fault = parse_target(head)) return fault;
+  return read_built_request_fields(head, all, body);
+}
+
 HeadParser::HeadParser(uint32_t fields_max) : state_(std::make_unique<State>()) {
   state_->fields_max = fields_max;
   state_->fields = std::make_unique<Field[]>(fields_max);
@@ -357,6 +392,18 @@ HeadParser::Status HeadParser::parse(std::string_view bytes) {
     return s.fail({HeadError::kHeadTooLarge, end});
   }
   return s.status;
+}
+
+HeadError HeadParser::take_built(const BuiltHead& built, bool body) {
+  State& s = *state_;
+  RW_CHECK(s.started);
+  RW_CHECK(s.status == Status::kNeedMore && s.seen == 0);
+  if (const Fault fault = s.take_built(built, body)) {
+    s.fail(fault);
+  } else {
+    s.status = Status::kDone;
+  }
+  return s.fault.error;
 }
 
 const Head& HeadParser::head() const {

@@ -184,7 +184,10 @@ class HeadParser {
   // the result is the same as if its text had been parsed, except that framing is not read from
   // fields: there is a body if `body` says so, kLength if a Content-Length announces it (which
   // must be one number, or the head is refused), else kUntilClose, which here means: until its
-  // sender ends it. kNone: done, and head() may be used. REQUIRES: start_*() was called.
+  // sender ends it, so keep_alive stays. Without `body` a request has kNone, and a response kNone
+  // if it cannot have any (HEAD, 1xx, 204, 304), else kLength with 0 bytes; a Content-Length that
+  // announces more than the 0 bytes there are is kBadFraming, but for responses that cannot have
+  // any. kNone: done, and head() may be used. REQUIRES: start_*() was called.
   [[nodiscard]] HeadError take_built(const BuiltHead& built, bool body);
 
   enum class Status : uint8_t { kNeedMore, kDone, kError };

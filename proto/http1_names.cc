@@ -1,4 +1,6 @@
 // proto/http1_names.cc - the small public look-ups: methods, errors, reason phrases, names.
+#include <llhttp.h>
+
 #include "proto/http1_bytes.h"
 #include "proto/http1_fields.h"
 #include "proto/http1_head.h"
@@ -71,6 +73,32 @@ bool is_idempotent(Method method) {
     case Method::kPatch:
     case Method::kConnect:
     case Method::kOther: return false;
+  }
+  return false;
+}
+
+// The usual ones first; the rest is the list that the parser of HTTP/1 accepts.
+bool find_method(std::string_view text, Method& method) {
+  struct Known {
+    std::string_view text;
+    Method method;
+  };
+  constexpr Known kUsual[] = {
+      {"GET", Method::kGet},         {"POST", Method::kPost},   {"HEAD", Method::kHead},
+      {"OPTIONS", Method::kOptions}, {"PUT", Method::kPut},     {"DELETE", Method::kDelete},
+      {"PATCH", Method::kPatch},     {"TRACE", Method::kTrace}, {"CONNECT", Method::kConnect},
+  };
+#define RW_METHOD_TEXT(number, name, string) #string,
+  constexpr std::string_view kAll[] = {HTTP_METHOD_MAP(RW_METHOD_TEXT)};
+#undef RW_METHOD_TEXT
+  for (const Known& known : kUsual) {
+    if (text != known.text) continue;
+    method = known.method;
+    return true;
+  }
+  method = Method::kOther;
+  for (const std::string_view known : kAll) {
+    if (text == known) return true;
   }
   return false;
 }

@@ -76,17 +76,6 @@ uint32_t default_port(const Head& head) {
   return to_lower(head.view(head.target)[4]) == 's' ? 443 : 80;
 }
 
-// The same host and port, an absent or empty port being that of the scheme.
-bool same_authority(std::string_view a, std::string_view b, uint32_t port_of_scheme) {
-  const HostPort left = split(a);
-  const HostPort right = split(b);
-  const uint32_t left_port = port_number(left.port);
-  const uint32_t right_port = port_number(right.port);
-  return equal_nocase(left.host, right.host) &&
-         (left.port.empty() ? port_of_scheme : left_port) ==
-             (right.port.empty() ? port_of_scheme : right_port);
-}
-
 // The length of "http://" or "https://" at the start of `target`, else 0.
 uint32_t scheme_length(std::string_view target) {
   if (target.size() >= 7 && equal_nocase(target.substr(0, 7), "http://")) return 7;
@@ -127,11 +116,10 @@ Fault parse_absolute(Head& head) {
 Fault parse_target(Head& head) {
   const std::string_view target = head.view(head.target);
   if (target.empty()) return {HeadError::kBadTarget, head.target.at};
-  for (uint32_t i = 0; i < target.size(); ++i) {
-    const auto byte = static_cast<uint8_t>(target[i]);
-    if (byte <= 0x20 || byte >= 0x7f || byte == '#') {
-      return {HeadError::kBadTarget, head.target.at + i};
-    }
+  const char* const end = target.data() + target.size();
+  const char* const odd = find_not_target(target.data(), end);
+  if (odd != end) {
+    return {HeadError::kBadTarget, head.target.at + static_cast<uint32_t>(odd - target.data())};
   }
   if (target[0] == '/') {
     split_path(head, 0);
@@ -157,6 +145,16 @@ bool valid_authority(std::string_view authority) {
   }
   const HostPort parts = split(authority);
   return valid_reg_name(parts.host) && port_number(parts.port) <= 65535;
+}
+
+bool same_authority(std::string_view a, std::string_view b, uint32_t port_of_scheme) {
+  const HostPort left = split(a);
+  const HostPort right = split(b);
+  const uint32_t left_port = port_number(left.port);
+  const uint32_t right_port = port_number(right.port);
+  return equal_nocase(left.host, right.host) &&
+         (left.port.empty() ? port_of_scheme : left_port) ==
+             (right.port.empty() ? port_of_scheme : right_port);
 }
 
 Fault check_host(Head& head, const Field* host) {

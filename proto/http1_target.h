@@ -21,6 +21,10 @@ namespace ringway::http1 {
 // No user information; the port, which may be empty, is at most 65535.
 [[nodiscard]] bool valid_authority(std::string_view authority);
 
+// The same host and port, an absent or empty port being `port_of_scheme`.
+// REQUIRES: both are valid_authority().
+[[nodiscard]] bool same_authority(std::string_view a, std::string_view b, uint32_t port_of_scheme);
+
 // Decides head.authority. `host` is the only Host field, or nullptr if there is none.
 [[nodiscard]] Fault check_host(Head& head, const Field* host);
 

@@ -342,7 +342,7 @@ void Session::take_settings(const FrameHeader& frame, std::string_view payload) 
     return fail(ErrorCode::kProtocolError, Flood::kNone, "the first frame is not SETTINGS");
   }
   if (settings_received_ && !count_control()) return;
-  if (ack) return;
+  if (ack) return inflater_.on_settings_ack();
   const bool first = !settings_received_;
   settings_received_ = true;
   for (size_t at = 0; at < payload.size(); at += 6) {
