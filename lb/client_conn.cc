@@ -340,7 +340,8 @@ bool ClientConn::send_frames(std::span<const iovec> pieces) {
 
 void ClientConn::http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_view cause) {
   listener_.stats().http2_errors.add();
-  if (flood != h2::Flood::kNone) listener_.stats().http2_floods[static_cast<size_t>(flood)].add();
+  if (flood != h2::Flood::kNone)
+    listener_.stats().http2_floods[static_cast<size_t>(flood) - 1].add();
   char ip[46];
   const std::string_view pieces[] = {"HTTP/2 connection ended: client ",
                                      peer_.write_ip(ip),

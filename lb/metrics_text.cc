@@ -46,6 +46,10 @@ constexpr Line<ListenerStats> kListenerLines[] = {
     {"ringway_listener_tls_failures_total",
      "TLS handshakes with clients that failed or did not end in time.", MetricType::kCounter,
      &ListenerStats::tls_failures},
+    {"ringway_listener_http2_connections_total", "Client connections that spoke HTTP/2.",
+     MetricType::kCounter, &ListenerStats::http2_connections},
+    {"ringway_listener_http2_errors_total", "Of those, ended since the client broke the protocol.",
+     MetricType::kCounter, &ListenerStats::http2_errors},
     {"ringway_listener_client_aborts_total", "Requests or sessions that the client broke off.",
      MetricType::kCounter, &ListenerStats::client_aborts},
     {"ringway_listener_received_bytes_total", "Bytes from clients.", MetricType::kCounter,
@@ -180,6 +184,9 @@ void write_listeners(MetricsWriter& out, const Snapshot& snapshot) {
   write_reasons(out, snapshot, "ringway_listener_preread_errors_total",
                 "TCP clients closed over their TLS hello.", kPrereadErrorNames,
                 &ListenerStats::preread_errors);
+  write_reasons(out, snapshot, "ringway_listener_http2_floods_total",
+                "HTTP/2 connections ended over a flood.", h2::kFloodNames,
+                &ListenerStats::http2_floods);
   out.family("ringway_listener_duration_seconds",
              "From the head of a request, or the accepting of "
              "a session, to its end.",

@@ -50,13 +50,13 @@ struct ListenerStats {
   Counter client_aborts;
   Counter bytes_received;
   Counter bytes_sent;
-  Counter http2_connections;
-  Counter http2_errors;               // ended since the client broke the protocol, floods included
-  Counter http2_floods[h2::kFloods];  // by h2::Flood
-  Counter tls_handshakes;             // completed
-  Counter tls_resumed;                // of those
-  Counter tls_failures;               // handshakes that failed, or did not end in time
-  LatencyHistogram duration;          // of requests or L4 sessions
+  Counter http2_connections;  // that spoke HTTP/2
+  Counter http2_errors;       // ended since the client broke the protocol, floods included
+  Counter http2_floods[h2::kFloodNames.size()];  // of those, by h2::Flood - 1
+  Counter tls_handshakes;                        // completed
+  Counter tls_resumed;                           // of those
+  Counter tls_failures;                          // handshakes that failed, or did not end in time
+  LatencyHistogram duration;                     // of requests or L4 sessions
 };
 
 // Per upstream and shard.

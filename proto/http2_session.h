@@ -10,6 +10,7 @@
 // Source:    RFC 9113; RFC 9218 (priority); RFC 8441 (extended CONNECT).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -54,7 +55,9 @@ struct SessionLimits {
 
 // What ended a connection, for counters; the text says more.
 enum class Flood : uint8_t { kNone, kResets, kControl, kContinuation, kHeaderBomb };
-inline constexpr size_t kFloods = 5;
+// As metrics name those behind kNone.
+inline constexpr std::array<std::string_view, 4> kFloodNames{"resets", "control", "continuation",
+                                                             "header_bomb"};
 
 class Session;
 
