@@ -224,7 +224,8 @@ bool ClientConn::begin_http2() {
                    .period_ms = listener.h2.max_control.period_ms},
        .head = {.header_bytes = listener.limits.header_bytes,
                 .fields = listener.limits.headers,
-                .uri_bytes = listener.limits.uri_bytes}});
+                .uri_bytes = listener.limits.uri_bytes},
+       .websocket = true});
   if (http2_ == nullptr) {
     listener_.stats().refused_memory.add();
     close();

@@ -120,6 +120,10 @@ http1::ResponsePlan Exchange::plan_response(const http1::Head& response) {
 
 void Exchange::start_response(std::string_view rest) {
   const http1::Head& head = response_parser_->head();
+  // To a stream that asked for a tunnel any 2xx would say that it has one (RFC 8441 5).
+  if (stream_ != nullptr && request().upgrade && head.status < 300) {
+    return bad_response("the server did not upgrade");
+  }
   status_ = head.status;
   const http1::KeepAliveHint hint = http1::keep_alive_hint(head);
   notes_ = {.server_keeps = head.keep_alive && head.body != BodyKind::kUntilClose,

@@ -80,7 +80,9 @@ void Http2Client::on_request(uint32_t id, const h2::HeadBuilder& head, bool end)
   parser->start_request({.header_bytes = limits.header_bytes,
                          .fields = limits.headers,
                          .uri_bytes = limits.uri_bytes});
-  const http1::HeadError error = parser->take_built(head.built(), !end);
+  // What follows an extended CONNECT is no body but the tunnel's bytes (RFC 8441 5).
+  const bool body = !end && !head.is_extended_connect();
+  const http1::HeadError error = parser->take_built(head.built(), body);
   if (error != http1::HeadError::kNone) {
     worker_.give_back_parser(parser);
     return refuse(id, error, end);
@@ -138,11 +140,13 @@ void Http2Client::on_response(h2::Stream& /*stream*/, const h2::HeadBuilder& /*h
 }
 
 void Http2Client::on_data(h2::Stream& stream, std::string_view bytes) {
-  static_cast<Http2Stream&>(stream).deliver(bytes);
+  Http2Stream& to = static_cast<Http2Stream&>(stream);
+  to.lingering_ ? session_.consumed(stream, bytes.size()) : to.deliver(bytes);
 }
 
 void Http2Client::on_end(h2::Stream& stream, std::string_view trailers) {
   Http2Stream& ended = static_cast<Http2Stream&>(stream);
+  if (ended.lingering_) return bury(ended);
   ended.input_ended_ = true;
   ended.trailers_.assign(trailers);
   if (!ended.fresh_) ended.deliver({});
@@ -413,9 +417,15 @@ void Http2Stream::on_exchange_done() {
   RW_CHECK(exchange_ != nullptr);
   --client_.live_;
   exchange_ = nullptr;
-  // RFC 9113 8.1: the answer is complete, the rest of the request is not wanted.
-  client_.session_.reset(*this, ErrorCode::kNoError);
-  client_.bury(*this);
+  if (!open() || received_end() || client_.session_.draining()) {
+    client_.session_.reset(*this, ErrorCode::kNoError);
+    return client_.bury(*this);
+  }
+  lingering_ = true;
+  const size_t waited = in_.size();
+  in_.clear(client_.worker_.chunks());
+  client_.session_.consumed(*this, waited);
+  client_.worker_.timers().set(timer_, client_.worker_.now_ms() + kLingerMs);
 }
 
 void Http2Stream::abort(h2::ErrorCode code) {
@@ -439,6 +449,10 @@ void Http2Stream::rearm() {
 }
 
 void Http2Stream::on_timer(Timer& /*timer*/) {
+  if (lingering_) {
+    client_.session_.reset(*this, ErrorCode::kNoError);
+    return client_.bury(*this);
+  }
   if (exchange_ == nullptr) return;
   const bool sending_body = queued() == 0;
   if (sending_body && !exchange_->wants_body()) return;

@@ -58,7 +58,8 @@ class Http2Stream final : public h2::Stream,
   [[nodiscard]] bool above_high_water() const { return out_.bytes() >= kHighWaterBytes; }
   // Offers bytes that wait, since the exchange can take some now.
   void resume_input();
-  // All of the answer was framed. What is left of the request is refused.
+  // All of the answer was framed. What is left of the request is swallowed for a while: not all
+  // clients know what to do with a reset then (RFC 9113 8.1).
   void on_exchange_done();
   // Cuts the stream so that the client notices; the exchange hears on_client_gone().
   void abort(h2::ErrorCode code);
@@ -73,6 +74,7 @@ class Http2Stream final : public h2::Stream,
   // Lower than a connection's: many streams may wait on one connection.
   static constexpr size_t kHighWaterBytes = 32 * 1024;
   static constexpr size_t kLowWaterBytes = 8 * 1024;
+  static constexpr int64_t kLingerMs = 2'000;
 
   void deliver(std::string_view bytes);
   void rearm();
@@ -90,6 +92,7 @@ class Http2Stream final : public h2::Stream,
   bool input_ended_ = false;  // END_STREAM came
   bool end_told_ = false;     // and the exchange knows
   bool end_waits_ = false;    // the answer's end stands behind out_
+  bool lingering_ = false;    // the exchange is over, the request is not
   bool buried_ = false;
 };
 
