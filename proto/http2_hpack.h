@@ -58,6 +58,8 @@ class Inflater {
   // as many the block is refused as a bomb (false, too_big()). After false, it stays false.
   [[nodiscard]] bool decode(std::string_view block, size_t decoded_max, FieldSink& sink);
   [[nodiscard]] bool too_big() const { return too_big_; }
+  // How often malloc(3) was asked since the beginning.
+  [[nodiscard]] uint64_t mallocs() const { return blocks_.mallocs(); }
 
  private:
   BlockPool blocks_;
@@ -81,6 +83,7 @@ class Deflater {
   // for each field, and 12 for each 64 fields begun. Returns the bytes used; 0: they might not fit,
   // and nothing of the state has changed.
   [[nodiscard]] size_t encode(std::span<const HeaderField> fields, std::span<char> room);
+  [[nodiscard]] uint64_t mallocs() const { return blocks_.mallocs(); }
 
  private:
   BlockPool blocks_;

@@ -21,6 +21,8 @@
 #include "core/tls_names.h"
 #include "lb/config/load.h"
 #include "lb/worker.h"
+#include "proto/http1_write.h"
+#include "proto/http2_head.h"
 #include "tools/demo_origin.h"
 
 namespace {
@@ -182,6 +184,54 @@ int look_up_names() {
   return found == 3 && allocations == 0 ? 0 : 1;
 }
 
+// HTTP/2 requests: block to head, and the head that goes to a server to a block. What nghttp2 takes
+// from malloc(3) counts.
+int convert_h2_heads() {
+  h2::Deflater client(4096);
+  h2::Inflater inflater(4096);
+  h2::Deflater deflater(4096);
+  h2::HeadBuilder builder(16 * 1024, 64);
+  http1::HeadParser parser(64);
+  std::array<char, 4096> block;
+  std::array<char, 4096> text;
+  std::array<char, 4096> names;
+  std::array<h2::HeaderField, 64> fields;
+  const auto total = [&] {
+    return g_allocations.load() + client.mallocs() + inflater.mallocs() + deflater.mallocs();
+  };
+  uint64_t before = 0;
+  bool good = true;
+  for (int i = 0; i < 2 * kCounted && good; ++i) {
+    if (i == kCounted) before = total();
+    std::array<char, 16> path_room;
+    const int length = snprintf(path_room.data(), path_room.size(), "/%08d", i);
+    const std::string_view path(path_room.data(), static_cast<size_t>(length));
+    const h2::HeaderField request[] = {{.name = ":method", .value = "GET"},
+                                       {.name = ":scheme", .value = "https"},
+                                       {.name = ":authority", .value = "localhost"},
+                                       {.name = ":path", .value = path},
+                                       {.name = "user-agent", .value = "alloc_test"},
+                                       {.name = "x-request-id", .value = path},
+                                       {.name = "cookie", .value = "a-rather-long-name=value"},
+                                       {.name = "cookie", .value = "b=c"}};
+    const size_t size = client.encode(request, block);
+    builder.start_request({});
+    parser.start_request({});
+    http1::Out out(text);
+    good = inflater.decode({block.data(), size}, 16 * 1024, builder) &&
+           builder.finish() == h2::BlockError::kNone &&
+           parser.take_built(builder.built(), false) == http1::HeadError::kNone &&
+           http1::write_request_head(parser.head(), {}, out);
+    const h2::BlockRoom room{.fields = fields, .names = names};
+    const size_t number = h2::fields_of_request(out.written(), "https", false, room);
+    good = good && number == 7 && deflater.encode({fields.data(), number}, block) > 0;
+  }
+  const uint64_t allocations = total() - before;
+  printf("HTTP/2 heads: %d, %llu allocations%s\n", kCounted,
+         static_cast<unsigned long long>(allocations), good ? "" : ", FAILED");
+  return good && allocations == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main() {
@@ -191,7 +241,7 @@ int main() {
     large += "X-Header-" + std::to_string(i) + ": " + std::string(120, 'v') + "\r\n";
   }
   large += "\r\n";
-  int failed = look_up_names();
+  int failed = look_up_names() + convert_h2_heads();
   const EngineOptions all[] = {
       {.kind = EngineKind::kAuto},
       {.kind = EngineKind::kAuto, .receive = ReceiveMode::kMultishot},
