@@ -1,4 +1,4 @@
-"""tests/e2e/h2_support.py - a balancer that speaks HTTP/2 to clients, scripted origins, and what RFC 9113 lets follow an error.
+"""tests/e2e/h2_support.py - a balancer that speaks HTTP/2 to clients, scripted origins, what RFC 9113 lets follow an error.
 
 H2_REFERENCE=nghttpd or =haproxy runs the same tests against that program instead: it tells whether a test is right.
 Tests where it is known to be different are marked `differs`."""
@@ -140,7 +140,7 @@ class H2Case(Case):
             extra = f" ssl crt {root}/all.pem alpn h2,http/1.1" if self.tls else ""
             (root / "cfg").write_text(
                 "global\n maxconn 4000\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 20s\n"
-                " timeout connect 2s\n timeout http-request 2s\n option http-no-delay\n"
+                " timeout connect 2s\n retries 0\n timeout http-request 2s\n option http-no-delay\n"
                 f"frontend web\n bind 127.0.0.1:{port}{extra}\n default_backend app\n"
                 f"backend app\n server s0 127.0.0.1:{origin.port}\n")
             words = ["haproxy", "-db", "-f", str(root / "cfg")]
@@ -176,9 +176,10 @@ class H2Case(Case):
     # What may follow an error.
 
     def refused(self, client: H2, *codes: int, stream: Stream | None = None, status: tuple[int, ...] = (),
-                close: bool = True) -> str:
+                after_reset: tuple[int, ...] = ()) -> str:
         """Waits for the outcome of an error and judges it: the connection ends, with GOAWAY of one of `codes` if it says
-        anything; or, for a `stream`, RST_STREAM with one of them, or an answer of one of `status`."""
+        anything; or, for a `stream`, RST_STREAM with one of them, or an answer of one of `status`. Then the connection lives;
+        or it ends as well, with GOAWAY of one of `after_reset`, for clients that go on with what was refused."""
         try:
             client.wait(lambda: client.goaway is not None and client.goaway[1] != h2.NO_ERROR or stream is not None and
                         (stream.reset is not None or bool(status) and stream.ended))
@@ -187,14 +188,17 @@ class H2Case(Case):
         if client.goaway is not None and client.goaway[1] != h2.NO_ERROR:
             self.assertIn(client.goaway[1], codes, "code of GOAWAY")
             try:
-                while close:  # RFC 9113 5.4.1: then the connection is closed.
+                while True:  # RFC 9113 5.4.1: then the connection is closed.
                     client.step()
             except Closed:
                 pass
             return "goaway"
         if stream.reset is not None:
             self.assertIn(stream.reset, codes, "code of RST_STREAM")
-            client.ping()  # An error of a stream is no error of the connection.
+            try:
+                client.ping()  # An error of a stream is no error of the connection.
+            except Closed:
+                self.assertIn(client.goaway and client.goaway[1], after_reset, "it ends the connection")
             return "reset"
         self.assertIn(stream.status, status)
         return "answer"
