@@ -140,7 +140,7 @@ class H2Case(Case):
             extra = f" ssl crt {root}/all.pem alpn h2,http/1.1" if self.tls else ""
             (root / "cfg").write_text(
                 "global\n maxconn 4000\n nbthread 1\ndefaults\n mode http\n timeout client 5s\n timeout server 20s\n"
-                " timeout connect 2s\n retries 0\n timeout http-request 2s\n option http-no-delay\n"
+                " timeout connect 2s\n retries 0\n timeout http-request 2s\n option http-no-delay\n option abortonclose\n"
                 f"frontend web\n bind 127.0.0.1:{port}{extra}\n default_backend app\n"
                 f"backend app\n server s0 127.0.0.1:{origin.port}\n")
             words = ["haproxy", "-db", "-f", str(root / "cfg")]

@@ -61,6 +61,7 @@ class Bodies(H2Case):
             client = self.connect(port, (h2.MAX_FRAME_SIZE, size), (h2.INITIAL_WINDOW, MIB))
             self.assertEqual(client.get().body, whole)
 
+    @differs(haproxy="GOAWAY when a stream ends with padding")
     def test_padding_counts_for_windows_and_is_given_back(self):
         client = self.connect(self.serve(self.origin(lambda head, body: ok(body))))
         stream = client.request(method="POST", end=False)
@@ -72,13 +73,14 @@ class Bodies(H2Case):
         client.body(stream, b"end")
         self.assertEqual(client.response(stream).body, b"x" * 4096 + b"end")
 
+    @differs(haproxy="DATA behind its own reset is GOAWAY")
     def test_what_is_sent_on_a_refused_stream_is_given_back(self):
         """Else the window of the connection leaks away."""
         client = self.connect(self.serve(self.origin(lambda head, body: ok(body))))
-        for _ in range(100):
-            stream = client.raw_request(h2.get(path=""), end=False)  # Malformed.
+        for _ in range(50):
             client.wait(lambda: client.send_window >= 16384)
-            client.send(data(stream.id, bytes(16384)))
+            stream = client.stream()
+            client.send(h2.headers(stream.id, h2.get(path=""), end=False), data(stream.id, bytes(16384)))  # Malformed.
             client.send_window -= 16384
         client.ping()
         stream = client.request(method="POST", end=False)
@@ -121,7 +123,7 @@ class Bodies(H2Case):
 
     @unittest.skipUnless(shutil.which("h2load"), "needs h2load")
     def test_h2load(self):
-        port = self.serve(self.origin(), **{} if not self.tls else {})
+        port = self.serve(self.origin())
         url = f"{'https' if self.tls else 'http'}://127.0.0.1:{port}/"
         said = subprocess.run(["h2load", "-n", "2000", "-c", "10", "-m", "20", url], capture_output=True, timeout=60).stdout
         self.assertIn(b"2000 succeeded, 0 failed, 0 errored", said)
@@ -156,6 +158,7 @@ class Windows(H2Case):
                 client.body(stream, bytes(size), end=False)
             client.ping()
 
+    @differs(haproxy="one stuck stream stops the connection")
     def test_an_origin_that_does_not_read_stops_one_stream_only(self):
         peer = self.peer(lambda peer, connection, head, rest: stalls_reading(peer, connection, head, rest), receive_buffer=4096)
         client = self.connect(self.serve(peer))
@@ -169,6 +172,7 @@ class Windows(H2Case):
         client.send(*(rst_stream(s.id) for s in stuck))
         self.assertEqual(client.get("/").body, b"0")
 
+    @differs(haproxy="one stuck stream stops the connection")
     def test_data_beyond_the_window_is_refused(self):
         """To an origin that does not read, at most the window and what sockets hold can be taken."""
         peer = self.peer(lambda peer, connection, head, rest: stalls_reading(peer, connection, head, rest), receive_buffer=4096)
@@ -177,13 +181,8 @@ class Windows(H2Case):
         for _ in range(64 * MIB // 16384):
             if not client.send(data(stream.id, bytes(16384))) or client.goaway or stream.done or client.eof:
                 break
-            while len(client.buffer) >= 9 and client.receive() in (True, False) and self.has_frame(client):
-                client.step()
+            client.drain()
         self.refused(client, FLOW_CONTROL_ERROR, stream=stream, after_reset=(FLOW_CONTROL_ERROR, h2.STREAM_CLOSED))
-
-    @staticmethod
-    def has_frame(client) -> bool:
-        return len(client.buffer) >= 9 + int.from_bytes(client.buffer[:3], "big")
 
     @differs(haproxy="its time-out is another key")
     def test_a_client_that_takes_nothing_is_let_go(self):
@@ -266,6 +265,7 @@ class Ends(H2Case):
         client.close()
         wait_until(lambda: peer.ends == 20)
 
+    @differs(haproxy="a cut answer ends with END_STREAM")
     def test_an_origin_that_dies_in_its_answer_is_a_reset(self):
         beginnings = {
             "/length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart",
@@ -289,6 +289,7 @@ class Ends(H2Case):
                 self.assertIn(stream.reset, (h2.INTERNAL_ERROR, CANCEL, h2.CONNECT_ERROR, PROTOCOL_ERROR))
                 self.assertEqual(client.get("/").body, b"served")  # The others live.
 
+    @differs(haproxy="REFUSED_STREAM")
     def test_an_origin_that_dies_before_its_answer_is_502(self):
         client = self.connect(self.serve(self.peer(lambda peer, connection, head, rest: False)))
         for method in ("GET", "POST"):
