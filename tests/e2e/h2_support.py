@@ -132,7 +132,7 @@ class H2Case(Case):
         root = pathlib.Path(folder.name)
         files = self.certificate() if self.tls else ()
         if REFERENCE == "nghttpd":
-            (root / "index.html").write_bytes(b"hello" * 20)
+            (root / "index.html").write_bytes(b"hello" * 600)
             words = ["nghttpd", "-a", "127.0.0.1", "-d", str(root), "--echo-upload", str(port)]
             words += reversed(files) if self.tls else ["--no-tls"]
         else:

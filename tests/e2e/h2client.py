@@ -411,7 +411,7 @@ class H2:
         """Sends DATA as the windows allow."""
         self.wait(lambda: self.seen_settings)
         sent = 0
-        while sent < len(content) and not stream.done:
+        while sent < len(content) and stream.reset is None:
             size = min(piece, len(content) - sent, self.send_window, stream.send_window)
             if size <= 0:
                 self.step()

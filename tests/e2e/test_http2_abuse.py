@@ -1,10 +1,12 @@
 """Attacks by HTTP/2 frames: each ends as RFC 9113 and the configured limits say, while another connection is served.
 
 Volumes are far above any budget that makes sense, so a test does not depend on where exactly it is."""
+import re
 import threading
 import time
 
 import h2client as h2
+import support
 from h2client import (COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR,
                       REFUSED_STREAM, STREAM_CLOSED, Closed, block, continuation, data, frame, get, headers, indexed, literal, priority,
                       rst_stream, settings, window_update)
@@ -31,7 +33,7 @@ def answers(peer: Peer, connection, head: bytes, rest: bytes):
 
 class AbuseCase(H2Case):
     """One attacker, and one good client all the time."""
-    TIMEOUTS = 'timeouts = { client_idle = "1s", request_headers = "1s", request_body = "1s", keep_alive = "30s" }'
+    TIMEOUTS = 'timeouts = { client_idle = "1s", request_headers = "1s", request_body = "1s", keep_alive = "3s" }'
 
     def setUp(self):
         super().setUp()
@@ -67,15 +69,15 @@ class AbuseCase(H2Case):
         wait_until(lambda: self.served > before + 5 or self.failed)
         self.assertIsNone(self.failed)
         self.assertEqual(self.connect(self.port_).get().status, 200)
-        if not REFERENCE:
+        if not REFERENCE and not re.search("asan|tsan", support.RINGWAY):  # They keep what is freed.
             self.assertLess(self.balancer.rss_kib() - self.rss, grown_kib)
 
     def stalled(self) -> int:
         """How many requests of attackers have reached the origin."""
         return sum(b" /stall " in head for head in self.peer_.heads)
 
-    def flood(self, client, parts, codes=CALM, read: bool = True):
-        """Sends until the server ends the connection; it has to, before all is said."""
+    def flood(self, client, parts, codes=CALM, read: bool = True, may_live: bool = False):
+        """Sends until the server ends the connection; it has to, before all is said, unless it `may_live`."""
         try:
             for part in parts:
                 if not client.send(part, read=read):
@@ -84,13 +86,16 @@ class AbuseCase(H2Case):
                     client.drain()
                 if client.goaway or client.eof:
                     break
-            self.refused(client, *codes)
+            if may_live:
+                client.ping()
+            self.refused(client, *codes) if not may_live or client.goaway else None
         except Closed:
             pass
 
 
-def run(name: str, parts, codes=CALM, read: bool = True, state: bytes = b"", **different: str):
-    """A flood as a test. `parts`: generator of bytes; `state`: what comes before."""
+def run(name: str, parts, codes=CALM, read: bool = True, state: bytes = b"", may_live: bool = False,
+        **different: str):
+    """A flood as a test. `parts`: generator of bytes; `state`: what comes before; `may_live`: cheap, so it may be taken."""
     @differs(**different)
     def test(self):
         self.port_ = self.attack()
@@ -98,7 +103,7 @@ def run(name: str, parts, codes=CALM, read: bool = True, state: bytes = b"", **d
         for stream in range(1, 100, 2):
             client.stream(stream)
         client.send(state)
-        self.flood(client, parts(), codes, read)
+        self.flood(client, parts(), codes, read, may_live)
         self.assertLessEqual(self.stalled(), RESETS + STREAMS)
         self.peace()
     return test_name(name), test
@@ -130,13 +135,13 @@ for name_, test_ in (
             state=b"".join(headers(i, STALL) for i in range(1, 100, 2)), haproxy="ends it after a time-out only"),
         run("PRIORITY", repeated(priority(1, 3)), nghttpd="takes them", haproxy="takes them"),
         run("WINDOW_UPDATE of the connection", repeated(window_update(0, 1)), haproxy="takes them", nghttpd="takes them"),
-        run("WINDOW_UPDATE of a stream", repeated(window_update(1, 1)), state=headers(1, STALL), haproxy="takes them"),
-        run("DATA of nothing", repeated(data(1)), CALM + (STREAM_CLOSED,), state=OPEN, haproxy="takes them"),
+        run("WINDOW_UPDATE of a stream", repeated(window_update(1, 1)), state=headers(1, STALL), haproxy="takes them", nghttpd="takes them"),
+        run("DATA of nothing", repeated(data(1)), CALM + (STREAM_CLOSED,), state=OPEN, haproxy="takes them", nghttpd="takes them"),
         run("DATA of padding only", repeated(frame(h2.DATA, h2.PADDED, 1, b"\0")), CALM + (STREAM_CLOSED, FLOW_CONTROL_ERROR),
-            state=OPEN, haproxy="takes them"),
-        run("frames of unknown type", repeated(frame(0xFA, 0, 0, b"x")), haproxy="takes them"),
+            state=OPEN, may_live=True),
+        run("frames of unknown type", repeated(frame(0xFA, 0, 0, b"x")), may_live=True),
         run("RST_STREAM of a closed stream", repeated(rst_stream(1)), CALM + (STREAM_CLOSED,), state=headers(1, GET),
-            haproxy="takes them")):
+            may_live=True)):
     setattr(Floods, name_, test_)
 
 
@@ -168,7 +173,7 @@ class Resets(AbuseCase):
         self.assertLessEqual(self.stalled(), 5 * (RESETS + STREAMS))
         self.peace()
 
-    @differs(haproxy="2.6 has no limit of resets")
+    @differs(haproxy="another configuration", nghttpd="another configuration")
     def test_the_configured_limit_of_resets_counts(self):
         self.port_ = self.attack('h2 = { max_resets = "20/10s" }')
         client = self.connect(self.port_)
@@ -180,18 +185,16 @@ class Resets(AbuseCase):
         self.refused(client, ENHANCE_YOUR_CALM)
         self.peace()
 
-    @differs(haproxy="2.6 has no limit of resets")
+    @differs(haproxy="another configuration", nghttpd="another configuration")
     def test_resets_within_the_limit_are_forgotten(self):
         self.port_ = self.attack('h2 = { max_resets = "20/1s" }')
         client = self.connect(self.port_)
-        for turn in range(3):
+        for turn in range(2):
+            if turn:
+                time.sleep(1.3)  # The period, and what a window that slides in steps may add.
             for _ in range(12):
                 client.send(rst_stream(client.request("/stall").id))
             self.assertEqual(client.get().status, 200)
-            again = time.monotonic() + 1.3  # The period, and what a window that slides in steps may add.
-            while time.monotonic() < again:
-                client.ping()
-                time.sleep(0.05)
         self.peace()
 
 
@@ -210,8 +213,11 @@ MADE = {
 }
 
 
-def made(attack):
-    @differs(haproxy="2.6 has no limit of resets")
+NOT_COUNTED = ("WINDOW_UPDATE above 2^31-1", "trailers that are malformed", "DATA beyond content-length")  # By nghttpd.
+
+
+def made(name: str, attack):
+    @differs(haproxy="2.6 has no limit of resets", **{"nghttpd": "does not count these"} if name in NOT_COUNTED else {})
     def test(self):
         self.port_ = self.attack()
         client = self.connect(self.port_)
@@ -228,7 +234,7 @@ def made(attack):
 
 
 for name_, attack_ in MADE.items():
-    setattr(Resets, test_name("made you reset", name_), made(attack_))
+    setattr(Resets, test_name("made you reset", name_), made(name_, attack_))
 
 
 class Heads(AbuseCase):
@@ -267,6 +273,7 @@ class Heads(AbuseCase):
     def test_fields_of_nothing(self):
         self.refuses_head(STALL + literal("x", "") * 10_000)
 
+    @differs(nghttpd="ends the connection behind its answer")
     def test_a_head_above_the_limit_in_many_frames(self):
         self.refuses_head(STALL + b"".join(literal(f"x-{i}", "v" * 4000) for i in range(50)))
 
@@ -305,15 +312,18 @@ class Heads(AbuseCase):
             pass
         client.until_end()
 
+    @differs(nghttpd="has no such time-out")
     def test_headers_never_finished(self):
         self.unfinished(headers(1, STALL, end_headers=False))
 
     def test_headers_dripping(self):
         self.unfinished(headers(1, STALL, end_headers=False), drip=continuation(1, literal("x", "y"), False))
 
+    @differs(nghttpd="has no such time-out")
     def test_half_a_frame_of_headers(self):
         self.unfinished(headers(1, STALL)[:-5])
 
+    @differs(nghttpd="has no such time-out")
     def test_half_a_frame_header(self):
         self.unfinished(b"\0\0")
 
@@ -327,7 +337,7 @@ class Heads(AbuseCase):
 class Holds(AbuseCase):
     """Streams that are opened and then held."""
 
-    @differs(haproxy="its time-out is another key")
+    @differs(haproxy="its time-out is another key", nghttpd="has no such time-out")
     def test_streams_with_a_window_of_0_are_let_go(self):
         self.port_ = self.attack()
         attackers = [self.connect(self.port_, (h2.INITIAL_WINDOW, 0)) for _ in range(3)]
@@ -340,7 +350,7 @@ class Holds(AbuseCase):
             self.assertFalse(stream.ended)
         self.peace()
 
-    @differs(haproxy="its time-out is another key")
+    @differs(haproxy="its time-out is another key", nghttpd="has no such time-out")
     def test_a_window_that_drips_is_no_reason_to_stay_for_ever(self):
         """100 streams of 1 MiB, with a connection window that stays at 0: nothing can move, whatever else is said."""
         self.port_ = self.attack()
@@ -376,7 +386,7 @@ class Holds(AbuseCase):
             return False
         return client.goaway is None or client.goaway[1] == NO_ERROR
 
-    @differs(haproxy="its time-out is another key")
+    @differs(haproxy="its time-out is another key", nghttpd="has no such time-out")
     def test_bodies_that_stall_are_ended(self):
         self.port_ = self.attack()
         client = self.connect(self.port_)

@@ -84,8 +84,8 @@ def malformed(fields, body: bytes | None = None):
 
 GENERIC = [
     ("generic 2-1 PRIORITY on idle", "idle", priority(1), serves),
-    ("generic 2-2 WINDOW_UPDATE on half-closed", "half", window_update(1, 1000), answered),
-    ("generic 2-3 PRIORITY on half-closed", "half", priority(1) + window_update(1, 1000), answered),
+    ("generic 2-2 WINDOW_UPDATE on half-closed", "half", window_update(1, 10000), answered),
+    ("generic 2-3 PRIORITY on half-closed", "half", priority(1) + window_update(1, 10000), answered),
     ("generic 2-4 RST_STREAM on half-closed", "half", rst_stream(1), serves),
     ("generic 2-5 PRIORITY on closed", "closed", priority(1), serves),
     ("generic WINDOW_UPDATE on closed", "closed", window_update(1, 100), serves),
@@ -371,16 +371,16 @@ class Frames(SharedCase):
             client.wait(lambda: len(stream.body) == size)
             self.assertFalse(stream.ended)
             client.give(1, 1)  # A byte too much would be a Violation.
-        client.give(1, 1000)
+        client.give(1, 10000)
         client.response(stream)
 
     def test_6_9_1_the_window_of_the_connection_stops_all_streams(self):
         client = self.connect(self.port, (h2.INITIAL_WINDOW, MAX), grow=False)
         streams = []
         while client.receive_window:  # The oracle counts.
-            streams.append(client.request())
+            streams.append(client.request(fields=[("x-fill", "f" * 3000)]))
             client.wait(lambda: streams[-1].ended or not client.receive_window)
-        client.give(0, 1000)
+        client.give(0, 10000)
         client.response(streams[-1])
 
     def test_6_9_2_1_initial_window_opens_streams_that_wait(self):

@@ -1,4 +1,5 @@
 """Bodies, windows and ends of HTTP/2 streams in front of HTTP/1.1 origins."""
+import functools
 import re
 import shutil
 import socket
@@ -13,6 +14,7 @@ from support import ok, wait_until
 MIB = 1 << 20
 
 
+@functools.cache
 def content(size: int, seed: int = 1) -> bytes:
     """Bytes in which every shift and swap shows."""
     return b"".join((i * 2654435761 * seed & 0xFFFFFFFF).to_bytes(4, "big") for i in range(size // 4))
@@ -251,7 +253,7 @@ class Ends(H2Case):
         client.wait(lambda: len(stream.body) > 200_000)
         client.send(rst_stream(stream.id))
         wait_until(lambda: peer.ends == 1)
-        client.ping()  # What was under way is skipped by the oracle only until then.
+        client.ping()  # What came before this answer was under way.
         seen = len(stream.body)
         client.ping()
         self.assertEqual(len(stream.body), seen)
