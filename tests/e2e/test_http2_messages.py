@@ -1,12 +1,10 @@
 """HTTP/2 requests as an HTTP/1.1 origin sees them, its answers as an HTTP/2 client sees them, and what never gets through."""
 import shutil
-import socket
 import subprocess
-import time
 import unittest
 
 import h2client as h2
-from h2client import INTERNAL_ERROR, PROTOCOL_ERROR, block, data, get, headers, literal
+from h2client import INTERNAL_ERROR, PROTOCOL_ERROR, data, get, headers
 from h2_support import H2Case, Reset, SharedCase, differs, test_name
 from support import Client, ok, raw, wait_until
 

@@ -8,7 +8,7 @@ import unittest
 
 import h2client as h2
 from h2client import CANCEL, FLOW_CONTROL_ERROR, NO_ERROR, PROTOCOL_ERROR, data, rst_stream
-from h2_support import Closed, H2Case, Peer, Reset, differs
+from h2_support import H2Case, Peer, differs
 from support import ok, wait_until
 
 MIB = 1 << 20
