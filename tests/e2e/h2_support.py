@@ -14,7 +14,7 @@ import unittest
 
 import h2client as h2
 from h2client import H2, Closed, Reset, Stream
-from support import Case, Origin, free_port, ok, wait_until
+from support import Case, Origin, free_port, wait_until
 from test_tls import Authority, pair
 
 REFERENCE = os.environ.get("H2_REFERENCE", "")
@@ -229,6 +229,3 @@ class SharedCase(H2Case):
 
     def options(self) -> dict:
         return {}
-
-
-__all__ = ["H2Case", "SharedCase", "Peer", "differs", "test_name", "ok", "wait_until", "Closed", "Reset", "H2", "Stream"]

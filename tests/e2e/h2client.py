@@ -319,7 +319,9 @@ class H2:
     def on_reset(self, one: Frame):
         if len(one.payload) != 4:
             raise Violation(f"length: {one}")
-        self.known(one).reset = int.from_bytes(one.payload, "big")
+        stream = self.known(one)
+        if stream.reset is None:  # Later ones only repeat it (RFC 9113 5.4.2).
+            stream.reset = int.from_bytes(one.payload, "big")
 
     def on_settings(self, one: Frame):
         if one.stream or len(one.payload) % 6 or one.flags & ACK and one.payload:

@@ -33,7 +33,7 @@ def answers(peer: Peer, connection, head: bytes, rest: bytes):
 
 class AbuseCase(H2Case):
     """One attacker, and one good client all the time."""
-    TIMEOUTS = 'timeouts = { client_idle = "1s", request_headers = "1s", request_body = "1s", keep_alive = "3s" }'
+    TIMEOUTS = 'timeouts = { client_idle = "1s", request_headers = "1s", request_body = "1s", keep_alive = "2s" }'
 
     def setUp(self):
         super().setUp()

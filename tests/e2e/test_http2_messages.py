@@ -1,12 +1,10 @@
 """HTTP/2 requests as an HTTP/1.1 origin sees them, its answers as an HTTP/2 client sees them, and what never gets through."""
 import shutil
-import socket
 import subprocess
-import time
 import unittest
 
 import h2client as h2
-from h2client import INTERNAL_ERROR, PROTOCOL_ERROR, block, data, get, headers, literal
+from h2client import INTERNAL_ERROR, PROTOCOL_ERROR, data, get, headers
 from h2_support import H2Case, Reset, SharedCase, differs, test_name
 from support import Client, ok, raw, wait_until
 
@@ -262,8 +260,8 @@ class Smuggling(EchoCase):
                 ("long length", [("content-length", "500")], hidden)):
             with self.subTest(name):
                 client = self.connect(self.port)
-                stream = client.raw_request(get(method="POST") + fields, end=False)
-                client.send(data(stream.id, sent, True))
+                stream = client.stream()
+                client.send(headers(stream.id, get(method="POST") + fields, end=False), data(stream.id, sent, True))
                 self.refused(client, PROTOCOL_ERROR, INTERNAL_ERROR, stream=stream, status=REFUSED)
         # A body without a length may hold anything: to the origin it is a body.
         head, body = self.seen(self.connect(self.port), get(method="POST"), b"0\r\n\r\n" + hidden)
@@ -424,11 +422,14 @@ class Listener(H2Case):
 
     @differs(haproxy="another configuration")
     def test_settings_follow_the_configuration(self):
-        port = self.serve(self.origin(), listener='h2 = { max_streams = 7, stream_window = "64KiB" }')
-        client = self.connect(port)
-        self.assertEqual((client.theirs[h2.MAX_STREAMS], client.theirs[h2.INITIAL_WINDOW]), (7, 65536))
-        client = self.connect(self.serve(self.origin()))
-        self.assertEqual(client.theirs[h2.INITIAL_WINDOW], 256 * 1024)
+        for listener, streams, window in (('h2 = { max_streams = 7, stream_window = "64KiB" }', 7, 64 << 10), ("", 100, 256 << 10)):
+            client = self.connect(self.serve(self.origin(), listener=listener))
+            self.assertEqual(client.theirs[h2.MAX_STREAMS], streams)
+            self.assertLessEqual(client.theirs[h2.INITIAL_WINDOW], window)  # It may grow up to that.
+            stream = client.request(method="POST", end=False)
+            client.body(stream, bytes(window // 2), end=False)
+            client.ping()
+            self.assertLessEqual(stream.send_window, window)
 
     @differs(haproxy="another configuration")
     def test_http_versions(self):

@@ -8,7 +8,7 @@ import unittest
 
 import h2client as h2
 from h2client import CANCEL, FLOW_CONTROL_ERROR, NO_ERROR, PROTOCOL_ERROR, data, rst_stream
-from h2_support import Closed, H2Case, Peer, Reset, differs
+from h2_support import H2Case, Peer, differs
 from support import ok, wait_until
 
 MIB = 1 << 20
@@ -160,24 +160,32 @@ class Windows(H2Case):
                 client.body(stream, bytes(size), end=False)
             client.ping()
 
-    @differs(haproxy="one stuck stream stops the connection")
-    def test_an_origin_that_does_not_read_stops_one_stream_only(self):
-        peer = self.peer(lambda peer, connection, head, rest: stalls_reading(peer, connection, head, rest), receive_buffer=4096)
+    def others_go_on_beside(self, count: int):
+        """`count` uploads whose origin does not read, filled as far as they go, beside one that is served."""
+        peer = self.peer(stalls_reading, receive_buffer=4096)
         client = self.connect(self.serve(peer))
-        stuck = [client.request("/stall", "POST", end=False) for _ in range(3)]
+        stuck = [client.request("/stall", "POST", end=False) for _ in range(count)]
         for stream in stuck:
             self.fill(client, stream)
         stream = client.request("/", "POST", [("content-length", str(MIB))], end=False)
         client.body(stream, content(MIB))
         self.assertEqual(client.response(stream).body, b"%d" % MIB)
-        self.assertEqual([s.done for s in stuck], [False] * 3)
+        self.assertEqual([s.done for s in stuck], [False] * count)
         client.send(*(rst_stream(s.id) for s in stuck))
         self.assertEqual(client.get("/").body, b"0")
 
     @differs(haproxy="one stuck stream stops the connection")
+    def test_an_origin_that_does_not_read_stops_one_stream_only(self):
+        self.others_go_on_beside(1)
+
+    @differs(haproxy="one stuck stream stops the connection")
+    def test_several_origins_that_do_not_read_stop_their_streams_only(self):
+        self.others_go_on_beside(5)
+
+    @differs(haproxy="one stuck stream stops the connection")
     def test_data_beyond_the_window_is_refused(self):
         """To an origin that does not read, at most the window and what sockets hold can be taken."""
-        peer = self.peer(lambda peer, connection, head, rest: stalls_reading(peer, connection, head, rest), receive_buffer=4096)
+        peer = self.peer(stalls_reading, receive_buffer=4096)
         client = self.connect(self.serve(peer))
         stream = client.request("/stall", "POST", end=False)
         for _ in range(64 * MIB // 16384):
