@@ -202,6 +202,11 @@ size_t ClientConn::consume(std::string_view bytes) {
 }
 
 bool ClientConn::settle_version(std::string_view bytes) {
+  // Where nothing else is spoken, what is no preface is answered as HTTP/2 answers it.
+  if (!listener_.config().speaks(config::HttpVersion::kHttp1)) {
+    version_settled_ = true;
+    return begin_http2();
+  }
   const bool maybe = listener_.config().speaks(config::HttpVersion::kHttp2) &&
                      bytes.starts_with(h2::kPreface.substr(0, 1)) &&
                      h2::kPreface.starts_with(bytes.substr(0, h2::kPreface.size()));

@@ -128,7 +128,8 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // True if a whole head was taken; `used` grows by its length.
   bool read_head(std::string_view bytes, size_t& used);
   void handshake_failed(std::string_view cause);
-  // Bytes in clear text that may be HTTP/2's preface. True: it is settled what they are.
+  // Bytes in clear text that may be HTTP/2's preface. True: it is settled what they are, and the
+  // client is still there.
   [[nodiscard]] bool settle_version(std::string_view bytes);
   // False: the client was closed.
   bool begin_http2();

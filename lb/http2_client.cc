@@ -174,13 +174,8 @@ void Http2Client::on_fatal(ErrorCode code, h2::Flood flood, std::string_view cau
 }
 
 void Http2Client::on_input_end() {
-  // Half a close: RFC 9113 has none, but answers to complete requests may still go out.
-  for (auto at = all_.begin(); at != all_.end();) {
-    Http2Stream& stream = *at++;
-    if (!stream.input_ended_) stream.abort(ErrorCode::kCancel);
-  }
-  close_wanted_ = true;
-  note_dirty();
+  // RFC 9113 knows no half of a close: without its windows and resets nobody reads there any more.
+  client_->close();
 }
 
 void Http2Client::bury(Http2Stream& stream) {

@@ -106,7 +106,7 @@ class Http2Client final : public h2::SessionOwner {
   [[nodiscard]] size_t feed(std::string_view bytes);
   // The client has taken what was queued.
   void on_output_drained() { pump(); }
-  // The client sends no more: of a request that is not complete nobody wants the answer.
+  // The client sends no more, so it is gone.
   void on_input_end();
   // Says that no further request is wanted; the connection closes after the last answer.
   void drain() { session_.drain(); }

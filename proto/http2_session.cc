@@ -97,6 +97,7 @@ void Session::insert(Stream& stream, uint32_t id) {
   stream.send_window_ = static_cast<int32_t>(peer_initial_);
   stream.receive_size_ = std::min(kStreamWindowFirst, limits_.stream_window);
   stream.receive_window_ = static_cast<int32_t>(stream.receive_size_);
+  promised_ += stream.receive_size_;
   stream.used_ = 0;
   stream.buffered_ = 0;
   stream.body_left_ = UINT64_MAX;
@@ -110,6 +111,7 @@ void Session::remove(Stream& stream) {
                        [](const Stream* s, uint32_t wanted) { return s->id_ < wanted; });
   RW_CHECK(at != table_.end() && *at == &stream);
   table_.erase(at);
+  promised_ -= stream.receive_size_;
   stream.open_ = false;
   drop_buffered(stream);
   if (draining_ && drained_ && table_.empty()) owner_.on_drained();
@@ -204,14 +206,14 @@ void Session::answer(uint32_t id, std::string_view head, std::string_view body,
   const bool fits = static_cast<int64_t>(body.size()) <= send_window_ &&
                     body.size() <= peer_initial_ && body.size() <= kFrameBytesMax;
   if (fields == 0 || !fits || !put_block(id, fields, body.empty())) {
-    return put_number(FrameType::kRstStream, id, static_cast<uint32_t>(ErrorCode::kCancel));
+    return put_reset(id, ErrorCode::kCancel);
   }
   if (!body.empty()) {
     send_window_ -= static_cast<int32_t>(body.size());
     put_frame(FrameType::kData, flag::kEndStream, id, body);
   }
   // RFC 9113 8.1: the rest of the request is not wanted.
-  if (!request_ended) put_number(FrameType::kRstStream, id, 0);
+  if (!request_ended) put_reset(id, ErrorCode::kNoError);
 }
 
 size_t Session::sendable(const Stream& stream) const {
@@ -257,7 +259,7 @@ void Session::send_end(Stream& stream, std::string_view trailers) {
 
 void Session::reset(Stream& stream, ErrorCode code) {
   if (!stream.open_) return;
-  if (!dead_) put_number(FrameType::kRstStream, stream.id_, static_cast<uint32_t>(code));
+  if (!dead_) put_reset(stream.id_, code);
   remove(stream);
 }
 
@@ -279,10 +281,13 @@ void Session::consumed(Stream& stream, size_t bytes) {
   stream.used_ += static_cast<uint32_t>(bytes);
   if (stream.remote_closed_ || dead_ || stream.used_ < stream.receive_size_ / 2) return;
   uint32_t more = stream.used_;
-  // All that came was used at once: the window is what holds it back (RFC 9113 leaves it to us).
-  if (stream.buffered_ == 0 && stream.receive_size_ < limits_.stream_window) {
-    const uint32_t grown = std::min(stream.receive_size_ * 2, limits_.stream_window);
-    more += grown - stream.receive_size_;
+  // All that came was used at once: the window is what holds it back. Not beyond what all streams
+  // together may have, so that those that stall cannot use up the connection's window.
+  const uint32_t grown = std::min(stream.receive_size_ * 2, limits_.stream_window);
+  const uint32_t growth = grown - stream.receive_size_;
+  if (stream.buffered_ == 0 && promised_ + growth <= limits_.connection_window) {
+    more += growth;
+    promised_ += growth;
     stream.receive_size_ = grown;
   }
   put_number(FrameType::kWindowUpdate, stream.id_, more);
@@ -308,8 +313,17 @@ void Session::stream_error(Stream& stream, ErrorCode code) {
 // Whoever makes us reset streams is no better than who resets them itself (CVE-2025-8671).
 void Session::stream_error(uint32_t id, ErrorCode code) {
   if (dead_) return;
-  put_number(FrameType::kRstStream, id, static_cast<uint32_t>(code));
+  put_reset(id, code);
   count_reset();
+}
+
+void Session::put_reset(uint32_t id, ErrorCode code) {
+  reset_ids_[resets_put_++ % reset_ids_.size()] = id;
+  put_number(FrameType::kRstStream, id, static_cast<uint32_t>(code));
+}
+
+bool Session::was_reset(uint32_t id) const {
+  return std::find(reset_ids_.begin(), reset_ids_.end(), id) != reset_ids_.end();
 }
 
 void Session::count_reset() {

@@ -44,7 +44,7 @@ class FloodGate {
 struct SessionLimits {
   uint32_t max_streams = 100;                // that the peer may have open
   uint32_t stream_window = 256 * 1024;       // what a fast stream's window grows to
-  uint32_t connection_window = 1024 * 1024;  // received and not used yet, all streams together
+  uint32_t connection_window = 8 * 1024 * 1024;  // received and not used yet, all streams together
   uint32_t header_table = 4096;              // of HPACK, each direction
   FloodLimit resets{.count = 200};           // streams reset by the peer, or because of it
   FloodLimit control{.count = 2000};         // frames that ask for work and carry nothing
@@ -243,6 +243,9 @@ class Session {
   // The peer broke a rule of this stream.
   void stream_error(Stream& stream, ErrorCode code);
   void stream_error(uint32_t id, ErrorCode code);
+  void put_reset(uint32_t id, ErrorCode code);
+  // We have reset it not long ago: the peer may not have known when it sent this.
+  [[nodiscard]] bool was_reset(uint32_t id) const;
   void count_reset();
   // False: too many, and the connection is over.
   bool count_control();
@@ -265,7 +268,8 @@ class Session {
   int64_t now_ms_ = 0;
   int32_t send_window_ = kWindowInitial;
   int32_t receive_window_ = kWindowInitial;
-  uint32_t used_ = 0;  // of the connection's window, not credited yet
+  uint32_t used_ = 0;     // of the connection's window, not credited yet
+  uint32_t promised_ = 0;  // the windows of all open streams: what they may make us keep
   uint32_t peer_initial_ = kWindowInitial;
   uint32_t peer_max_streams_ = 100;  // before its SETTINGS, what RFC 9113 6.5.2 calls safe
   uint32_t last_peer_id_ = 0;
@@ -278,6 +282,8 @@ class Session {
   uint32_t continuation_frames_ = 0;
   uint8_t block_flags_ = 0;
   uint32_t preface_left_;
+  std::array<uint32_t, 64> reset_ids_{};
+  uint32_t resets_put_ = 0;
   // The DATA frame under way.
   uint32_t data_stream_ = 0;
   uint32_t data_left_ = 0;

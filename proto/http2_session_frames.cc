@@ -259,6 +259,9 @@ void Session::take_block(std::string_view block) {
     // out.
     const bool left_out = role_ == Role::kServer && peer_opened_ != (last_peer_id_ + 1) / 2;
     if (left_out) return fail(ErrorCode::kProtocolError, Flood::kNone, "an old stream number");
+    if (!was_reset(id)) {
+      return fail(ErrorCode::kStreamClosed, Flood::kNone, "HEADERS on a stream that is closed");
+    }
     swallow_block(block);
     return stream_error(id, ErrorCode::kStreamClosed);
   }

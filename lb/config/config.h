@@ -89,7 +89,7 @@ struct EventRate {
 struct Http2 {
   uint32_t max_streams = 100;
   uint64_t stream_window = 256 * 1024;
-  uint64_t connection_window = 1024 * 1024;
+  uint64_t connection_window = 8 * 1024 * 1024;
   EventRate max_resets{.count = 200};
   EventRate max_control{.count = 2000};
 };

@@ -66,8 +66,10 @@ constexpr Key kHttp2Keys[] = {
      .min = 64 * 1024,
      .max = 64 * 1024 * 1024,
      .number = store<&Http2::connection_window>,
-     .initial = "1MiB",
-     .doc = "The same for all requests of one connection together, which bounds its memory.",
+     .initial = "8MiB",
+     .doc = "The same for all requests of one connection together, which bounds its memory. With "
+            "less than 64 KiB for each of `max_streams`, uploads to servers that do not read can "
+            "hold up others of the same connection.",
      .example = "\"4MiB\""},
     {.name = "max_resets",
      .kind = Kind::kText,

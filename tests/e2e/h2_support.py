@@ -88,8 +88,9 @@ class Peer:
 
     def stop(self):
         self.go.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        if self.listener.fileno() >= 0:  # A test may have stopped it already.
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
         for connection in self.open:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
