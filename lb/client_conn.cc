@@ -439,6 +439,7 @@ void ClientConn::rearm_http2() {
     if (wait_ != Wait::kGoaway) wait_for(Wait::kGoaway, kGoawayMs);
     return;
   }
+  if (requests_ == 0) return;  // The time for the first one runs.
   if (wait_ == Wait::kKeepAlive && idle_from_ == requests_) return;
   idle_from_ = requests_;
   wait_for(Wait::kKeepAlive, timeouts.keep_alive);
@@ -505,6 +506,7 @@ void ClientConn::on_timer(Timer& /*timer*/) {
     case Wait::kFirstHead:
     case Wait::kHead:
       listener_.stats().timeouts.add();
+      if (http2_ != nullptr && !http2_->inside_head()) return http2_->end();
       if (http2_ != nullptr) {
         return http2_->fail(h2::ErrorCode::kNoError, "a header block did not end in time");
       }
