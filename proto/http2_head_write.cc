@@ -67,7 +67,7 @@ class LineReader {
 struct Line {
   std::string_view name;  // as written
   std::string_view value;
-  FieldId id;
+  FieldId id = FieldId::kOther;
 };
 
 bool split(std::string_view text, Line& line) {

@@ -1,6 +1,7 @@
 // tests/proto/http1_built_test.cc - heads that were built elsewhere: as if their text were parsed.
 #include <random>
 
+#include "proto/http1_bytes.h"
 #include "proto/http1_fields.h"
 #include "tests/proto/http1_parse.h"
 #include "tests/proto/http2_build.h"
@@ -261,6 +262,23 @@ TEST_CASE("take_built: generated responses -> as parsed") {
     REQUIRE(build(builder, fields, {.kind = BlockKind::kResponse}) == h2::BlockError::kNone);
     const Method method = random() % 4 == 0 ? Method::kHead : Method::kGet;
     check_equal_ways(builder, {.response = true, .context = {.request_method = method}});
+  }
+}
+
+TEST_CASE("find_not_target: each byte at each place, near the steps of 16 bytes too") {
+  for (size_t size = 0; size <= 40; ++size) {
+    const std::string text(size, '~');
+    CHECK(find_not_target(text.data(), text.data() + size) == text.data() + size);
+    for (size_t at = 0; at < size; ++at) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string odd = text;
+        odd[at] = static_cast<char>(byte);
+        const bool good = byte > 0x20 && byte < 0x7f && byte != '#';
+        const char* const expected = odd.data() + (good ? size : at);
+        if (find_not_target(odd.data(), odd.data() + size) == expected) continue;
+        FAIL_CHECK("size " << size << " at " << at << " byte " << byte);
+      }
+    }
   }
 }
 

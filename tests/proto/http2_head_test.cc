@@ -260,6 +260,37 @@ TEST_CASE("HeadBuilder: extended CONNECT (RFC 8441 4) -> the upgrade that it sta
   CHECK(first != builder.text());
 }
 
+// Goal: nothing of one block is left when the next one begins.
+TEST_CASE("HeadBuilder: used again -> as if new, also after a block that was refused") {
+  const Pairs pseudo = {{":method", "GET"}, {":path", "/"}, {":authority", "a"}};
+  const Pairs http = pseudo + Pairs{{":scheme", "http"}, {"host", "a:80"}, {"cookie", "x=y"}};
+  const Pairs https = pseudo + Pairs{{":scheme", "https"}, {"host", "a:443"}, {"cookie", "z"}};
+  const Pairs socket = {{":method", "CONNECT"},
+                        {":protocol", "websocket"},
+                        {":scheme", "https"},
+                        {":path", "/"},
+                        {":authority", "a"}};
+  const Pairs wrong = kGet + Pairs{{"sec-websocket-key", "k"}, {"cookie", "x"}, {":path", "/"}};
+  const BuildSetup setup{.websocket = true};
+  HeadBuilder builder(4096, 16);
+  for (const Pairs& before : {http, https, wrong, socket + Pairs{{"sec-websocket-key", "k"}}}) {
+    for (const Pairs& fields : {http, https, kGet}) {
+      (void)build(builder, before, setup);
+      REQUIRE(build(builder, fields, setup) == BlockError::kNone);
+      CHECK(builder.text() == build(fields).text);
+      CHECK_FALSE(builder.is_extended_connect());
+    }
+    (void)build(builder, before, setup);
+    REQUIRE(build(builder, socket, setup) == BlockError::kNone);
+    CHECK(builder.is_extended_connect());
+    CHECK(builder.text().find("sec-websocket-key: ") != std::string_view::npos);
+    CHECK(builder.text().find("cookie") == std::string_view::npos);
+    (void)build(builder, before, setup);
+    REQUIRE(build(builder, {{"x", "y"}}, {.kind = BlockKind::kTrailers}) == BlockError::kNone);
+    CHECK(builder.text() == "x: y\r\n"sv);
+  }
+}
+
 TEST_CASE("HeadBuilder: responses (RFC 9113 8.3.2, 8.6)") {
   const auto status = [](std::string_view value) {
     return Pairs{{":status", std::string(value)}, {"server", "x"}};
