@@ -138,9 +138,10 @@ class Requests(EchoCase):
             self.assertEqual(client.socket.selected_alpn_protocol(), "http/1.1")
         self.assertEqual([client.get().status for _ in range(2)], [200, 200])
 
-    def test_unchanged_settings_and_what_is_announced(self):
+    def test_what_is_announced(self):
         client = self.connect(self.port)
         self.assertEqual(client.theirs[h2.MAX_STREAMS], 100)
+        self.assertGreaterEqual(client.theirs[h2.INITIAL_WINDOW], 16384)
         self.assertEqual(client.theirs[8], 1)  # SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).
         if not self.tls:
             return

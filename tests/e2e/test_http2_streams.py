@@ -1,5 +1,7 @@
 """Bodies, windows and ends of HTTP/2 streams in front of HTTP/1.1 origins."""
+import base64
 import functools
+import hashlib
 import re
 import shutil
 import socket
@@ -351,6 +353,67 @@ class Ends(H2Case):
             client.send(*(rst_stream(s.id) for s in streams))
             wait_until(lambda: peer.ends == 10 * (turn + 1))
             self.assertEqual(client.get("/").body, b"served")
+
+
+class WebSockets(H2Case):
+    """RFC 8441, where it is announced: SETTINGS_ENABLE_CONNECT_PROTOCOL is a promise to browsers."""
+
+    def setUp(self):
+        super().setUp()
+
+        def script(peer, connection, head, rest):
+            path, key = head.split(b" ")[1], re.search(rb"(?i)\r\nsec-websocket-key: *(\S+)", head)
+            if path != b"/chat" or not key or not re.search(rb"(?i)\r\nupgrade: *websocket", head):
+                connection.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno" if path == b"/refused" else ok(b"plain"))
+                return True
+            accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                               b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\nhello")
+            try:
+                while part := connection.recv(65536):
+                    connection.sendall(part)
+            finally:
+                peer.ends += 1  # By a reset, too.
+            return False
+        self.peer_ = self.peer(script)
+        self.client_ = self.connect(self.serve(self.peer_))
+        if self.client_.theirs.get(8) != 1:
+            self.skipTest("RFC 8441 is not announced")
+
+    def open(self, path: str):
+        return self.client_.raw_request([(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", path),
+                                         (":authority", "test"), ("sec-websocket-version", "13")], end=False)
+
+    def test_a_tunnel_both_ways_beside_other_streams(self):
+        client, stream = self.client_, self.open("/chat")
+        client.wait(lambda: len(stream.body) == 5)
+        self.assertEqual((stream.status, bytes(stream.body)), (200, b"hello"))
+        client.body(stream, content(MIB), end=False)
+        client.wait(lambda: len(stream.body) == 5 + MIB)
+        self.assertEqual(stream.body[5:], content(MIB))
+        self.assertEqual(client.get("/").body, b"plain")
+        client.send(data(stream.id, b"", True))
+        wait_until(lambda: self.peer_.ends == 1)
+        client.wait(lambda: stream.done)
+        self.assertEqual(client.get("/").body, b"plain")
+
+    def test_a_reset_ends_the_tunnel(self):
+        client, stream = self.client_, self.open("/chat")
+        client.wait(lambda: stream.body)
+        client.send(rst_stream(stream.id))
+        wait_until(lambda: self.peer_.ends == 1)
+
+    def test_a_server_that_refuses_has_its_status_passed_on(self):
+        stream = self.open("/refused")
+        self.client_.wait(lambda: stream.fields)
+        self.assertEqual(stream.status, 403)
+
+    @differs(haproxy="passes the 200 on")
+    def test_without_a_101_there_is_no_tunnel(self):
+        """200 is how HTTP/2 says that there is one."""
+        stream = self.open("/plain")
+        self.client_.wait(lambda: stream.fields or stream.done)
+        self.assertFalse(200 <= stream.status < 300, stream.status)
 
 
 class BodiesOverTls(Bodies):
