@@ -341,11 +341,11 @@ Fault read_response_fields(Head& head, std::span<Field> fields, const ResponseCo
 Fault read_built_request_fields(Head& head, std::span<Field> fields, bool body) {
   Found found;
   if (const Fault fault = read_request(head, fields, found)) return fault;
-  if (found.codings > 0) return {HeadError::kBadFraming, found.coding->name_at};
+  if (found.coding != nullptr) return {HeadError::kBadFraming, found.coding->name_at};
   if (body) {
     head.body = found.lengths > 0 ? BodyKind::kLength : BodyKind::kUntilClose;
     head.upgrade = false;
-  } else if (head.content_length > 0) {
+  } else if (found.length != nullptr && head.content_length > 0) {
     return {HeadError::kBadFraming, found.length->name_at};
   }
   return {};
@@ -355,14 +355,16 @@ Fault read_built_response_fields(Head& head, std::span<Field> fields,
                                  const ResponseContext& context, bool body) {
   Found found;
   if (const Fault fault = read_response(head, fields, context, found)) return fault;
-  if (found.codings > 0) return {HeadError::kBadFraming, found.coding->name_at};
+  if (found.coding != nullptr) return {HeadError::kBadFraming, found.coding->name_at};
   if (has_no_content(head, context)) return {};
   if (body) {
     head.body = found.lengths > 0 ? BodyKind::kLength : BodyKind::kUntilClose;
     return {};
   }
   // RFC 9113 8.1.1: only a response that has no content by its nature may announce some.
-  if (head.content_length > 0) return {HeadError::kBadFraming, found.length->name_at};
+  if (found.length != nullptr && head.content_length > 0) {
+    return {HeadError::kBadFraming, found.length->name_at};
+  }
   head.body = BodyKind::kLength;
   return {};
 }
