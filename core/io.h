@@ -90,6 +90,9 @@ class WakeOwner {
  public:
   // At least one wake() happened since the last call; several may share one call.
   virtual void on_wake() = 0;
+  // Owners have got events in this turn already, and the Io is about to wait for more: what they
+  // gather over a turn must go out now.
+  virtual void on_pause() {}
 
  protected:
   ~WakeOwner() = default;

@@ -369,6 +369,7 @@ void SocketIo::end_receive(Socket& socket, int error) {
 }
 
 void SocketIo::run_ready_list() {
+  if (ready_.empty()) return;
   running_.swap(ready_);
   for (size_t i = 0; i < running_.size(); ++i) {
     Socket* socket = running_[i];
@@ -377,6 +378,7 @@ void SocketIo::run_ready_list() {
     if (socket->open() && !socket->closing_ && socket->readable_) read(*socket);
   }
   running_.clear();
+  if (wake_owner_ != nullptr) wake_owner_->on_pause();
 }
 
 void SocketIo::accept_all(Listener& listener, int most) {

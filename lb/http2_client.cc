@@ -22,9 +22,12 @@ void Http2Shard::prepare(uint32_t head_bytes, uint32_t fields) {
 }
 
 void Http2Shard::flush() {
-  flushing_.swap(dirty_);
-  for (Http2Client* client : flushing_) client->flush();
-  flushing_.clear();
+  // One that is closed here may free a place at a server, and so give another one something to say.
+  for (int round = 0; round < kFlushRounds && !dirty_.empty(); ++round) {
+    flushing_.swap(dirty_);
+    for (Http2Client* client : flushing_) client->flush();
+    flushing_.clear();
+  }
 }
 
 void Http2Shard::reclaim() {

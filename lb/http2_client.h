@@ -203,12 +203,16 @@ class Http2Shard {
   }
   // Sends what the turn has gathered, and closes what is over.
   void flush();
+  // Something is left for the next turn, which must not wait.
+  [[nodiscard]] bool restless() const { return !dirty_.empty(); }
   // Frees what died in this turn. No function of theirs is on the stack.
   void reclaim();
   [[nodiscard]] bool empty() const { return clients_.in_use() == 0 && streams_.in_use() == 0; }
 
  private:
   friend class Http2Client;
+
+  static constexpr int kFlushRounds = 8;
 
   Slab<Http2Client> clients_;
   Slab<Http2Stream> streams_;

@@ -74,6 +74,7 @@ class Shard final : public WakeOwner {
   [[nodiscard]] const TlsShard* tls() const { return tls_; }
 
   void on_wake() override;
+  void on_pause() override { worker_->flush_output(); }
 
  private:
   void run(EngineOptions engine, WorkerOptions options, int cpu);

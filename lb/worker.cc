@@ -335,6 +335,7 @@ int64_t Worker::after_turn() {
   if (upstream_context_.restless > 0) serve_queues();
   http2_.flush();
   reclaim();
+  if (http2_.restless()) return 0;
   if (!undelivered_.empty()) return 1;  // A full mailbox is soon emptied.
   const int64_t timer = timers_.next_in_ms(now_ms());
   const int64_t tls = tls_.shard().next_in_ms(io_.now_us());

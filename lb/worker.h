@@ -113,6 +113,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
   // Any thread, while the Worker lives.
   [[nodiscard]] const TlsShard& tls() const { return tls_.shard(); }
 
+  // Sends what connections have gathered.
+  void flush_output() { http2_.flush(); }
   // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
   int64_t after_turn();
 
