@@ -42,6 +42,17 @@ ClientOrigin* ClientConn::origin() {
   return origin_;
 }
 
+TlsVerdict ClientConn::certificate() const {
+  return tls() == nullptr ? TlsVerdict::kNone : tls()->verdict();
+}
+
+const ClientIdentity* ClientConn::identity() {
+  if (identity_ == nullptr && certificate() != TlsVerdict::kNone) {
+    identity_ = std::make_unique<ClientIdentity>(*tls());
+  }
+  return identity_.get();
+}
+
 void ClientConn::start(int fd) {
   stream_.adopt(fd);
   stream_.set_receiving(true);

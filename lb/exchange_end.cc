@@ -2,6 +2,7 @@
 #include "core/base/check.h"
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
+#include "lb/tls/client_facts.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -173,6 +174,7 @@ void Exchange::log() {
     record.sni = origin->find(proxy::Tlv::kAuthority);
     record.unique_id = origin->find(proxy::Tlv::kUniqueId);
   }
+  log_client_tls(client_.tls(), record);
   record.status = status_;
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;

@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/tls_session.h"
+#include "lb/tls/client_facts.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -178,7 +179,9 @@ void L4Session::connect_next() {
                  false);
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
-    const ServerSlot::Taken taken = server_->slot.open_single(*this);
+    std::string_view preface;
+    if (server_->slot.sends_preface() && !make_proxy_header(preface)) return;
+    const ServerSlot::Taken taken = server_->slot.open_single(*this, preface);
     if (taken.conn != nullptr) {
       conn_ = taken.conn;
       return;
@@ -244,15 +247,25 @@ void L4Session::on_server_connected(int error) {
   send_early();
 }
 
-// What the server is told about the client, and what the client has said, in one send.
+// What the server is told about the client; empty: nothing. False: the session has ended.
+bool L4Session::make_proxy_header(std::string_view& header) {
+  const config::Upstream& config = upstream_->config();
+  if (config.send_proxy == config::ProxySend::kOff) return true;
+  if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
+  if (origin_ == nullptr) {
+    end(EndedBy::kProxy, "out of memory", true);
+    return false;
+  }
+  header = worker_.proxy_header(config.send_proxy, config.send_proxy_tlvs, peer_, client_.tls(),
+                                *origin_);
+  return true;
+}
+
+// That, and what the client has said, in one send.
 void L4Session::send_early() {
   std::string_view header;
-  const config::Upstream& config = upstream_->config();
-  if (config.send_proxy != config::ProxySend::kOff) {
-    if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
-    if (origin_ == nullptr) return end(EndedBy::kProxy, "out of memory", true);
-    header = worker_.proxy_header(config.send_proxy, config.send_proxy_tlvs, peer_, *origin_);
-  }
+  // Before TLS it has gone out already.
+  if (!server_->slot.sends_preface() && !make_proxy_header(header)) return;
   const std::string_view bytes = early_.view();
   if (!header.empty() || !bytes.empty()) {
     const iovec pieces[] = {
@@ -434,6 +447,7 @@ void L4Session::log() {
     record.sni = origin_->find(proxy::Tlv::kAuthority);
     record.unique_id = origin_->find(proxy::Tlv::kUniqueId);
   }
+  log_client_tls(client_.tls(), record);
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;
   record.total_us = worker_.now_us() - start_us_;

@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/utc.h"
+#include "lb/tls/client_facts.h"
 
 namespace ringway {
 namespace {
@@ -449,7 +450,12 @@ void Worker::give_back_origin(ClientOrigin* origin) {
 }
 
 std::string_view Worker::proxy_header(config::ProxySend version, const config::ProxyTlvs& tlvs,
-                                      const PeerAddress& client, ClientOrigin& origin) {
+                                      const PeerAddress& client, const TlsSession* tls,
+                                      ClientOrigin& origin) {
+  if (tls != nullptr && !origin.tls_kept && (tlvs.alpn || tlvs.authority || tlvs.ssl)) {
+    keep_tls_tlvs(*tls, origin);
+    origin.tls_kept = true;
+  }
   if (tlvs.unique_id && origin.find(proxy::Tlv::kUniqueId).empty()) {
     // The secret is another one in every process, so no two ever make the same.
     char text[32];

@@ -79,7 +79,8 @@ class Checker {
     for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
       conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
     }
-    for (const char* key : {"limits", "trusted_proxies", "forwarded", "x_forwarded"}) {
+    for (const char* key :
+         {"limits", "trusted_proxies", "forwarded", "x_forwarded", "client_certificate_headers"}) {
       conflict(node.find(key), std::string("`") + key + kTcpListener);
     }
   }
@@ -118,20 +119,6 @@ class Checker {
     }
   }
 
-  // What cannot be had together with TLS to the servers yet.
-  void check_with_tls(const Upstream& upstream, const Node& node) {
-    if (!upstream.tls.enabled) return;
-    const Node* send = node.find("send_proxy_protocol");
-    if (send != nullptr && upstream.send_proxy != ProxySend::kOff) {
-      report_.error("E0105", send->key_span, "a PROXY header before TLS is not supported yet");
-    }
-    const Node* type = find(node, "health", "type");
-    if (type != nullptr && upstream.health.type == HealthType::kHttp) {
-      report_.error("E0105", type->span, "HTTP checks over TLS are not supported yet",
-                    "use type = \"tcp\"");
-    }
-  }
-
   void check_send_proxy(const Upstream& upstream, const Node& node) {
     if (upstream.send_proxy != ProxySend::kV2) {
       conflict(node.find("send_proxy_tlvs"),
@@ -153,9 +140,8 @@ class Checker {
     }
     check_servers(upstream, servers);
     check_balance(upstream, node);
-    check_health(upstream.health, node);
+    check_health(upstream, node);
     check_send_proxy(upstream, node);
-    check_with_tls(upstream, node);
     if (upstream.protocol == Protocol::kHttp) return;
     conflict(node.find("pool"), "`pool` is for HTTP, but this upstream has protocol = \"tcp\"");
     for (const char* key : {"response_headers", "server_idle"}) {
@@ -205,7 +191,8 @@ class Checker {
     }
   }
 
-  void check_health(const Health& health, const Node& node) {
+  void check_health(const Upstream& upstream, const Node& node) {
+    const Health& health = upstream.health;
     const Node* table = node.find("health");
     if (table == nullptr || table->kind != Node::Kind::kTable) return;
     if (health.type == HealthType::kOff && table->find("type") == nullptr) {
@@ -215,6 +202,9 @@ class Checker {
     }
     if (health.type == HealthType::kTcp) {
       for (const char* key : {"method", "path", "host", "expect"}) {
+        // Over TLS a host is the name that is asked for, where there is no fixed one.
+        const bool named = upstream.tls.enabled && upstream.tls.sni.empty();
+        if (named && std::string_view(key) == "host") continue;
         conflict(table->find(key), std::string("`") + key + "` belongs to type = \"http\"");
       }
     }
@@ -304,7 +294,8 @@ class Checker {
     }
     check_tls_match(route, node, tcp);
     if (!tcp) return;
-    for (const char* key : {"host", "path", "path_prefix", "path_regex", "method", "header"}) {
+    for (const char* key :
+         {"host", "path", "path_prefix", "path_regex", "method", "header", "client_certificate"}) {
       const Node* http = find(node, "match", key);
       if (http == nullptr) continue;
       report_.error("E0216", http->key_span,

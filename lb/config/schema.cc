@@ -332,6 +332,7 @@ const Section* const kAll[] = {
     &kListenerSection,
     &kListenerProxySection,
     &kListenerPrereadSection,
+    &kListenerCertificateSection,
     &kListenerLimitsSection,
     &kListenerTimeoutsSection,
     &kRouteSection,

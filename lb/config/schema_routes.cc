@@ -187,6 +187,15 @@ constexpr Key kListenerKeys[] = {
      .section = &kListenerPrereadSection,
      .into = into<&Listener::preread>,
      .doc = "What is read before a TCP client is routed."},
+    {.name = "client_certificate_headers",
+     .kind = Kind::kTable,
+     .section = &kListenerCertificateSection,
+     .into = [](void* object) -> void* {
+       auto& headers = member<&Listener::certificate_headers>(object);
+       headers.enabled = true;  // the table is there
+       return &headers;
+     },
+     .doc = "What servers are told about the client's certificate."},
     {.name = "limits",
      .kind = Kind::kTable,
      .section = &kListenerLimitsSection,
@@ -256,6 +265,14 @@ constexpr Key kMatchKeys[] = {
      .clear = clear<&Match::headers>,
      .doc = "Fields that all must be there: a name, and the exact value or `true` for any.",
      .example = "{ x-beta = true }"},
+    {.name = "client_certificate",
+     .kind = Kind::kTexts,
+     .max = 20,
+     .text = item::client_certificate,
+     .clear = [](void* object) { member<&Match::client_certificate>(object) = 0; },
+     .doc = "What became of the client's certificate: `\"ok\"`, `\"none\"`, `\"refused\"`, or one "
+            "of the reasons of `ringway_tls_refused_certificates_total`, such as `\"expired\"`.",
+     .example = "[\"none\", \"refused\"]"},
     {.name = "sni",
      .kind = Kind::kTexts,
      .max = 1000,

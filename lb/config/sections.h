@@ -8,6 +8,7 @@ namespace ringway::config {
 extern const Section kListenerSection;
 extern const Section kListenerProxySection;
 extern const Section kListenerPrereadSection;
+extern const Section kListenerCertificateSection;
 extern const Section kListenerLimitsSection;
 extern const Section kListenerTimeoutsSection;
 extern const Section kRouteSection;
