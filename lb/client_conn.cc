@@ -64,6 +64,13 @@ void ClientConn::start(int fd) {
   if (read_proxy_header({}, ProxyInput::kBytes, used)) begin({});
 }
 
+void ClientConn::go_on(int fd, ClientOrigin* origin, std::string_view bytes) {
+  origin_ = origin;
+  stream_.adopt(fd);
+  stream_.set_receiving(true);
+  begin(bytes);
+}
+
 // What the connection begins with, behind a PROXY header: a TLS handshake, or a request. `bytes`
 // are what came of a handshake already.
 void ClientConn::begin(std::string_view bytes) {

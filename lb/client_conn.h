@@ -38,6 +38,9 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
 
   // Takes `fd` and begins to read.
   void start(int fd);
+  // The same where a PROXY header, if any, and the beginning of a TLS handshake, `bytes`, were read
+  // already. Takes `origin`, which may be null.
+  void go_on(int fd, ClientOrigin* origin, std::string_view bytes);
   // Ends the connection; an exchange under way is told that the client is gone.
   void close();
   // The shard drains: closes now if idle.

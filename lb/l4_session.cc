@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <utility>
+
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/tls_session.h"
@@ -57,6 +59,8 @@ void L4Session::after_proxy_header() {
   if (config.preread.sni) return start_phase(Phase::kHello, config.preread.timeout);
   start_phase(Phase::kServer, config::kOff);
   if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+  // A reload has taken `preread` away meanwhile.
+  if (config.protocol == config::Protocol::kHttp) return become_http();
   if (!config.tls.has_value()) return choose_route({});
   TlsServerContext* context = listener_.tls();
   if (context == nullptr || !client_.start_tls_server(*context)) {
@@ -99,6 +103,10 @@ void L4Session::read_hello(ProxyInput input) {
     case tls::HelloStatus::kNotTls: hello = {}; break;
     case tls::HelloStatus::kDone: break;
   }
+  if (listener_.config().protocol == config::Protocol::kHttp &&
+      worker_.tcp_route(listener_.index(), hello) == nullptr) {
+    return become_http();
+  }
   start_phase(Phase::kServer, config::kOff);
   if (!hello.server_name.empty()) {
     if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
@@ -106,6 +114,26 @@ void L4Session::read_hello(ProxyInput input) {
     if (origin_ != nullptr) (void)origin_->set(proxy::Tlv::kAuthority, hello.server_name);
   }
   choose_route(hello);
+}
+
+// Nobody passes this hello through: the listener answers it. What a client sends before it has an
+// answer is its hello only, so nothing is on its way while the socket leaves.
+void L4Session::become_http() {
+  start_phase(Phase::kLeaving, config::kOff);
+  if (client_ended_) return end(EndedBy::kClient, "the client closed", false);
+  client_.detach();
+}
+
+void L4Session::on_detached(Socket& /*socket*/, int fd, bool clean) {
+  RW_CHECK(phase_ == Phase::kLeaving);
+  if (closing_ || !clean) {
+    worker_.discard(fd);
+    early_.clear(worker_.chunks());
+    return worker_.session_gone(*this);  // Frees *this: last access.
+  }
+  const std::string bytes(early_.view());
+  early_.clear(worker_.chunks());
+  worker_.session_becomes_http(*this, fd, std::exchange(origin_, nullptr), bytes);
 }
 
 void L4Session::refuse_hello(PrereadError error) {

@@ -56,6 +56,13 @@ struct ListenerIndex {
   std::vector<uint32_t> any_sni;
 };
 
+// Its bytes are passed on as they come, also those of clients of an HTTP listener.
+bool is_tcp(const config::Config& config, const config::Route& route, uint32_t listener) {
+  if (config.listeners[listener].protocol == config::Protocol::kTcp) return true;
+  return route.action == config::Action::kUpstream && route.upstream < config.upstreams.size() &&
+         config.upstreams[route.upstream].protocol == config::Protocol::kTcp;
+}
+
 void add_tcp(ListenerIndex& index, const config::Match& match, uint32_t route) {
   if (match.sni.empty()) index.any_sni.push_back(route);
   for (const std::string& name : match.sni) {
@@ -190,7 +197,7 @@ Router::Router(const config::Config& config) : impl_(std::make_unique<Impl>(Impl
     }
     for (const uint32_t listener : route.listeners) {
       ListenerIndex& index = impl_->listeners[listener];
-      if (config.listeners[listener].protocol == config::Protocol::kTcp) {
+      if (is_tcp(config, route, listener)) {
         add_tcp(index, route.match, number);
         continue;
       }
@@ -299,7 +306,13 @@ bool certificates_cover(uint32_t wide, uint32_t narrow) {
   return wide == 0 || (narrow != 0 && (narrow & ~wide) == 0);
 }
 
-bool covers(const config::Route& wide, const config::Route& narrow) {
+bool covers(const config::Config& config, const config::Route& wide, const config::Route& narrow) {
+  // On an HTTP listener, what is passed through and what is answered are asked for apart.
+  const bool apart =
+      std::any_of(narrow.listeners.begin(), narrow.listeners.end(), [&](uint32_t listener) {
+        return is_tcp(config, wide, listener) != is_tcp(config, narrow, listener);
+      });
+  if (apart) return false;
   const auto equal = [](const std::string& a, const std::string& b) { return a == b; };
   return std::all_of(narrow.listeners.begin(), narrow.listeners.end(),
                      [&](uint32_t listener) {
@@ -320,7 +333,7 @@ std::vector<Router::Shadowed> Router::find_shadowed(const config::Config& config
   std::vector<Shadowed> found;
   for (uint32_t late = 1; late < config.routes.size(); ++late) {
     for (uint32_t early = 0; early < late; ++early) {
-      if (!covers(config.routes[early], config.routes[late])) continue;
+      if (!covers(config, config.routes[early], config.routes[late])) continue;
       found.push_back({.route = late, .by = early});
       break;
     }

@@ -32,8 +32,9 @@ class Router {
   [[nodiscard]] const config::Route* find(uint32_t listener, const http1::Head& head,
                                           TlsVerdict certificate = TlsVerdict::kNone) const;
 
-  // The route for a session on TCP listener number `listener` whose client said `hello`, or
-  // nullptr. Without a server name no route with `sni` matches. An empty hello: nothing was read.
+  // The route for a session on listener number `listener` whose client said `hello`, if it is to be
+  // passed on as it comes, or nullptr. Without a server name no route with `sni` matches. An empty
+  // hello: nothing was read.
   [[nodiscard]] const config::Route* find_tcp(uint32_t listener,
                                               const tls::ClientHello& hello) const;
 

@@ -175,6 +175,11 @@ class Worker final : public BudgetPeers, public BorrowPost {
   // A client session of either kind is over.
   void client_gone(ClientConn& client);
   void session_gone(L4Session& session);
+  // What `session` has read, `bytes`, is not to be passed through: HTTP goes on with its client,
+  // with `fd` and `origin`, which may be null. Frees the session.
+  void session_becomes_http(L4Session& session, int fd, ClientOrigin* origin,
+                            std::string_view bytes);
+  void discard(int fd) { io_.discard(fd); }
 
  private:
   friend class ShardListener;

@@ -106,8 +106,10 @@ class Checker {
   }
 
   void check_preread(const Listener& listener, const Node& node) {
-    if (listener.protocol == Protocol::kHttp) {
-      conflict(node.find("preread"), "`preread` is for listeners with protocol = \"tcp\"");
+    if (listener.protocol == Protocol::kHttp && listener.preread.sni) {
+      if (node.find("tls") != nullptr) return;
+      conflict(node.find("preread"),
+               "`preread` is for listeners with protocol = \"tcp\", and for HTTP with `tls`");
     } else if (listener.preread.sni) {
       conflict(node.find("tls"),
                "`preread.sni` passes TLS through, so `tls` never gets to speak it");
@@ -283,6 +285,10 @@ class Checker {
       const Listener& listener = draft_.config.listeners[index];
       tcp = tcp || listener.protocol == Protocol::kTcp;
       if (upstream == nullptr || listener.protocol == upstream->protocol) continue;
+      if (tcp && listener.preread.sni) {  // Passed through, beside what is decrypted.
+        check_pass_through(route, node, listener);
+        continue;
+      }
       report_
           .error("E0215", name->span,
                  "listener \"" + listener.name + "\" has protocol = \"" +
@@ -309,6 +315,16 @@ class Checker {
                     std::string("`") + key + "` is for HTTP, but this route carries TCP",
                     std::string(key) == "timeouts" ? "set them in the upstream" : "");
     }
+  }
+
+  // Without a name it would take everything, and nobody could be answered here.
+  void check_pass_through(const Route& route, const Node& node, const Listener& listener) {
+    if (!route.match.sni.empty() || !route.match.alpn.empty()) return;
+    if (find(node, "match", "sni") != nullptr || find(node, "match", "alpn") != nullptr) return;
+    conflict(node.find("upstream"),
+             "listener \"" + listener.name +
+                 "\" speaks HTTP, so a route to a TCP upstream needs `sni` or `alpn`",
+             "or leave listener \"" + listener.name + "\" out");
   }
 
   // What a route can know of TLS, it knows from the hello that its listeners read.

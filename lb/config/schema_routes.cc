@@ -95,9 +95,12 @@ constexpr Key kPrereadKeys[] = {
      .kind = Kind::kBoolean,
      .number = store<&Preread::sni>,
      .initial = "false",
-     .doc = "Read the client's TLS hello, so that routes can `match` its `sni` and `alpn`. "
-            "Nothing is decrypted; every byte is passed on as it came. What is not TLS, and a "
-            "hello without a name, goes to routes without `sni` only.",
+     .doc =
+         "Read the client's TLS hello, so that routes can `match` its `sni` and `alpn`. "
+         "Nothing is decrypted; every byte is passed on as it came. What is not TLS, and a "
+         "hello without a name, goes to routes without `sni` only. On an HTTP listener, which "
+         "needs `tls` then, clients that a route to a TCP upstream takes (it names the listener, "
+         "and `sni` or `alpn`) are passed through, and all others are answered here.",
      .example = "true"},
     {.name = "timeout",
      .kind = Kind::kDuration,
@@ -186,7 +189,7 @@ constexpr Key kListenerKeys[] = {
      .kind = Kind::kTable,
      .section = &kListenerPrereadSection,
      .into = into<&Listener::preread>,
-     .doc = "What is read before a TCP client is routed."},
+     .doc = "What is read of a TLS hello before its client is routed."},
     {.name = "client_certificate_headers",
      .kind = Kind::kTable,
      .section = &kListenerCertificateSection,
@@ -278,7 +281,8 @@ constexpr Key kMatchKeys[] = {
      .max = 1000,
      .text = item::sni,
      .clear = clear<&Match::sni>,
-     .doc = "TCP listeners with `preread` only: server names of the TLS hello, as in `host`.",
+     .doc = "Listeners with `preread` only, and routes to TCP upstreams: server names of the TLS "
+            "hello, as in `host`.",
      .example = "[\"*.db.example.com\"]"},
     {.name = "alpn",
      .kind = Kind::kTexts,

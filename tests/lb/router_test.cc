@@ -130,6 +130,34 @@ TEST_CASE("Router: a route said to be shadowed -> no request ever reaches it") {
   CHECK(shadowed_seen > 100);
 }
 
+TEST_CASE("Router: an HTTP listener with a route to a TCP upstream -> each asked for what it is") {
+  config::Config config;
+  config.listeners.resize(1);
+  config.upstreams.resize(2);
+  config.upstreams[1].protocol = config::Protocol::kTcp;
+  config::Route all;
+  all.name = "all";
+  all.listeners = {0};
+  config::Route db = all;
+  db.name = "db";
+  db.upstream = 1;
+  db.match.sni = {"*.db.example"};
+  config.routes = {all, db};
+  const Router router(config);
+  CHECK(Router::find_shadowed(config).empty());
+  http1::HeadParser parser(16);
+  parser.start_request({});
+  REQUIRE(parser.parse("GET / HTTP/1.1\r\nHost: x.db.example\r\n\r\n") ==
+          http1::HeadParser::Status::kDone);
+  CHECK(router.find(0, parser.head()) == &config.routes[0]);
+  const auto hello = [&](std::string_view name) {
+    return router.find_tcp(0, {.status = tls::HelloStatus::kDone, .server_name = name, .alpn = {}});
+  };
+  CHECK(hello("x.db.example") == &config.routes[1]);
+  CHECK(hello("web.example") == nullptr);
+  CHECK(hello("") == nullptr);
+}
+
 TEST_CASE("Router: random server names and protocols -> the first match in file order") {
   const std::vector<std::string> protocols{"h2", "http/1.1", "x"};
   Prng prng(13);
