@@ -31,6 +31,7 @@ void keep_tls_tlvs(const TlsSession& tls, ClientOrigin& origin) {
   TlsPeer peer;
   // Of one that is no good nothing is told but that.
   const bool known = verified && tls.peer(peer);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): write_ssl() fills what is used
   std::array<char, TlvRoom::kBytes> room;
   keep(proxy::Tlv::kSsl,
        proxy::write_ssl({.certificate = certificate && !tls.resumed(),
