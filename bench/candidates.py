@@ -24,6 +24,10 @@ class Candidate:
     version: str
 
 
+CIPHER = "TLS_AES_128_GCM_SHA256"  # what Ringway prefers, so for all
+CERTIFICATE = "certificate.pem"  # chain and key, in the folder of a scenario with TLS
+
+
 def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -36,6 +40,12 @@ def ringway(program: str, engine: str):
                          for i, rule in enumerate(rules or [""]))
         log = f'[logs.access]\noutput = "file:{folder}/access.log"\n' if scenario.access_log else ""
         pool = "pool = { reuse = \"always\", max_idle_per_server = 2048 }\n" if scenario.mode == "http" else ""
+        tls = f'''[tls.profiles.public]
+certificates = "bench"
+min_version = "1.3"
+[tls.certificates]
+bench = {{ pem = "{folder / CERTIFICATE}" }}
+''' if scenario.tls else ""
         path = folder / "ringway.toml"
         path.write_text(f"""version = 1
 [process]
@@ -46,11 +56,12 @@ kind = "{engine}"
 [listeners.front]
 bind = "127.0.0.1:{port}"
 protocol = "{scenario.mode}"
+{'tls = "public"' if scenario.tls else ""}
 {routes}
 [upstreams.origin]
 protocol = "{scenario.mode}"
 servers = [{{ address = "127.0.0.1:{origin}" }}]
-{pool}{log}""")
+{pool}{log}{tls}""")
         return [program, "run", str(path)]
     return write
 
@@ -67,12 +78,14 @@ def haproxy(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) ->
     if scenario.prefixes:
         rules = f"  use_backend %[path,map_beg({folder}/prefixes.map)]\n"
     http = scenario.mode == "http"
+    tls = f"ssl crt {folder / CERTIFICATE} ssl-min-ver TLSv1.3 alpn http/1.1" if scenario.tls else ""
     (folder / "haproxy.cfg").write_text(f"""global
   nbthread 1
   no strict-limits
   maxconn {CLIENTS_MAX}
   tune.pool-low-fd-ratio 90
   tune.pool-high-fd-ratio 95
+  ssl-default-bind-ciphersuites {CIPHER}
   {"log stdout format raw local0" if scenario.access_log else ""}
 defaults
   mode {scenario.mode}
@@ -82,7 +95,7 @@ defaults
   {"log global" if scenario.access_log else "no log"}
   {"option httplog" if scenario.access_log else ""}
 frontend front
-  bind 127.0.0.1:{port} backlog 8192
+  bind 127.0.0.1:{port} backlog 8192 {tls}
   maxconn {CLIENTS_MAX}
 {rules or "  default_backend origin"}
 backend origin
@@ -125,6 +138,8 @@ def nginx_http(scenario: Scenario, port: int, origin: int, folder: pathlib.Path)
         " location / { proxy_pass http://origin; } }\n" for i in range(scenario.hosts))
     places = "".join(f"    location /prefix/{i}/ {{ proxy_pass http://origin; }}\n"
                      for i in range(scenario.prefixes))
+    tls = (f"ssl_certificate {folder / CERTIFICATE}; ssl_certificate_key {folder / CERTIFICATE};"
+           f" ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites {CIPHER};") if scenario.tls else ""
     return f"""http {{
   {log}
   {temporary}
@@ -141,7 +156,8 @@ def nginx_http(scenario: Scenario, port: int, origin: int, folder: pathlib.Path)
     keepalive_requests {forever};
   }}
   server {{
-    listen 127.0.0.1:{port} default_server backlog=8192;
+    listen 127.0.0.1:{port} default_server backlog=8192{" ssl" if scenario.tls else ""};
+    {tls}
 {places}    location / {{ {"return 404" if scenario.has_rules() else "proxy_pass http://origin"}; }}
   }}
 {servers}}}

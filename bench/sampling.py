@@ -9,12 +9,13 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 
-from candidates import Candidate
+from candidates import CERTIFICATE, Candidate
 from scenarios import Scenario
 
 # The first two CPUs that are allowed: the balancer's, and that of the load and the origin.
@@ -165,7 +166,12 @@ def memory_of(pid: int) -> dict[str, int]:
 
 def ask(port: int, scenario: Scenario) -> bool:
     """One exchange. True when the answer is exactly what the scenario expects."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with contextlib.ExitStack() as open_now:
+        client = open_now.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        if scenario.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client = open_now.enter_context(context.wrap_socket(client))
         client.sendall(scenario.request())
         file = client.makefile("rb")
         if not scenario.echo:
@@ -178,6 +184,17 @@ def ask(port: int, scenario: Scenario) -> bool:
             if b" 200 " not in status or length != scenario.expect:
                 return False
         return len(file.read(scenario.expect)) == scenario.expect
+
+
+def make_certificate(kind: str) -> bytes:
+    """A certificate that nobody has signed, and its key, in one piece of PEM."""
+    key = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    with tempfile.TemporaryDirectory(prefix="ringway-bench-") as name:
+        paths = [pathlib.Path(name) / part for part in ("cert", "key")]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", *key, "-nodes", "-days", "30", "-subj",
+                        "/CN=bench.example.com", "-out", paths[0], "-keyout", paths[1]],
+                       check=True, capture_output=True, timeout=60)
+        return b"".join(path.read_bytes() for path in paths)
 
 
 def wait_for_answer(process: subprocess.Popen, port: int, scenario: Scenario, log: pathlib.Path):
@@ -206,6 +223,7 @@ class Bench:
         self.warm_up = warm_up
         self.patience = patience
         self.wrk = shutil.which("wrk") if seconds >= 1 else None
+        self.certificates: dict[str, bytes] = {}
         self.http_port, self.echo_port = free_port(), free_port()
         self.origin = start([str(origin), "--http", str(self.http_port), "--echo",
                              str(self.echo_port)], LOAD_CPU)
@@ -227,6 +245,10 @@ class Bench:
             log = folder / "log"
             request = folder / "request"
             request.write_bytes(scenario.request())
+            if scenario.tls:
+                if scenario.tls not in self.certificates:
+                    self.certificates[scenario.tls] = make_certificate(scenario.tls)
+                (folder / CERTIFICATE).write_bytes(self.certificates[scenario.tls])
             words = candidate.write(scenario, port, origin, folder)
             try:
                 with log.open("wb") as sink, running(
@@ -277,6 +299,7 @@ class Bench:
         words = [str(self.load), "--port", str(port), "--request", str(request),
                  "--expect", str(scenario.expect), "--http", str(int(not scenario.echo)),
                  "--reconnect", str(int(scenario.reconnect)), "--rate", str(scenario.rate),
+                 "--tls", str(int(bool(scenario.tls))), "--resume", str(int(scenario.resume)),
                  "--warm-up-ms", str(round(self.warm_up * 1000)),
                  "--measure-ms", str(round(seconds * 1000)),
                  "--connections", str(given["connections"]), "--idle", str(given["idle"])]
@@ -299,7 +322,8 @@ class Bench:
                  "--timeout", "10s", "-s", str(lua)]
         for name, value in scenario.all_fields():
             words += ["-H", f"{name}: {value}"]
-        with running([*words, f"http://127.0.0.1:{port}{scenario.path()}"], LOAD_CPU, text=True,
+        scheme = "https" if scenario.tls else "http"
+        with running([*words, f"{scheme}://127.0.0.1:{port}{scenario.path()}"], LOAD_CPU, text=True,
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as wrk:
             said, _ = wrk.communicate()
         if "RESULT" not in said:

@@ -1,7 +1,7 @@
 """bench/scenarios.py - what bench/compare measures."""
 import dataclasses
 
-GROUPS = ("Layer 4", "HTTP/1.1", "HTTP/1.1: routes, heads and logs", "Crowds and rates", "Memory")
+GROUPS = ("Layer 4", "HTTP/1.1", "HTTP/1.1: routes, heads and logs", "Crowds and rates", "Memory", "TLS 1.3")
 SIZES = {"128B": 128, "1KiB": 1 << 10, "16KiB": 16 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20}
 CLIENTS = (1, 64, 1000)
 
@@ -27,6 +27,8 @@ class Scenario:
     hosts: int = 0                # rules in the balancer's configuration
     prefixes: int = 0
     access_log: bool = False
+    tls: str = ""                 # the server's key: rsa (2048 bits) | ecdsa (P-256); "": clear text
+    resume: bool = False          # with --reconnect: sessions are resumed
     over: str = ""                # the scenario whose cost this one is also compared with
     memory: bool = False          # measures the memory of the idle connections, not requests
     full: bool = False            # only with --full
@@ -65,6 +67,15 @@ def keep_alive() -> list[Scenario]:
             for size, length in SIZES.items() for clients in CLIENTS]
 
 
+def tls(name: str, key: str, **more) -> Scenario:
+    return Scenario(f"tls-{name}-c64", GROUPS[5], 64, tls=key, **more)
+
+
+def handshakes(name: str, key: str, **more) -> Scenario:
+    """A new connection for every request of 128 B: what it costs is the handshake, nearly all of it."""
+    return tls(name, key, reconnect=True, wrk=False, **more)
+
+
 PLAIN = "h1-128B-c64"
 # 40 fields with Host, a head of 6 KiB.
 FORTY = tuple((f"X-Bench-Field-{i:02}", "v" * 133) for i in range(39))
@@ -84,5 +95,14 @@ ALL = [
     Scenario("h1-idle-9900-active-100", GROUPS[3], 100, idle=9900, wrk=False),
     Scenario("h1-5000-per-second-c64", GROUPS[3], 64, rate=5000, wrk=False),
     Scenario("memory-idle-10000", GROUPS[4], 0, idle=10_000, wrk=False, memory=True),
+    Scenario("memory-idle-tls-10000", GROUPS[4], 0, idle=10_000, wrk=False, memory=True,
+             tls="ecdsa"),
+    tls("rsa-128B", "rsa"),
+    tls("ecdsa-128B", "ecdsa"),
+    *[tls(f"ecdsa-{size}", "ecdsa", expect=SIZES[size]) for size in ("16KiB", "256KiB", "1MiB")],
+    handshakes("full-rsa", "rsa"),
+    handshakes("full-ecdsa", "ecdsa"),
+    handshakes("resumed-ecdsa", "ecdsa", resume=True),
 ]
-SMOKE = ("l4-64B-c64", PLAIN, "h1-new-connection-c64")
+SMOKE = ("l4-64B-c64", PLAIN, "h1-new-connection-c64", "tls-ecdsa-128B-c64", "tls-full-rsa-c64",
+         "tls-resumed-ecdsa-c64")

@@ -107,6 +107,8 @@ TlsSession* TlsClientContext::start(TlsShard& shard, Stream& stream,
   }
   session->handshake_->client = this;
   session->handshake_->verify_name = params.verify_name.empty() ? name : params.verify_name;
+  RW_CHECK(params.preface.size() <= TlsClientParams::kPrefaceBytes);
+  session->handshake_->preface = params.preface;
   session->fin_ends_ = options_.fin_ends;
   ++handshakes_;
   return session;

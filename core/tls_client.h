@@ -44,6 +44,10 @@ struct TlsClientParams {
   // To be resumed; null or empty: none. REQUIRES: a ticket of this context's or an equal one's
   // connection to the same server, since the certificate is verified again but by the new rules.
   const TlsTicket* ticket = nullptr;
+  // Goes out in clear before the ClientHello, in one send with it: a PROXY header. At most
+  // kPrefaceBytes.
+  std::string_view preface{};
+  static constexpr size_t kPrefaceBytes = 4096;
 };
 
 struct TlsClientResult;

@@ -95,7 +95,8 @@ class TlsTicket {
 
 // A peer's certificate, for logs and header fields.
 struct TlsPeer {
-  std::string subject;  // RFC 2253
+  std::string subject;      // RFC 2253
+  std::string common_name;  // the subject's last one, UTF-8; empty: it has none
   std::string issuer;
   std::string serial;       // hexadecimal, upper case
   std::string fingerprint;  // SHA-256 of the certificate, hexadecimal, lower case

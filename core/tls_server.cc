@@ -261,7 +261,10 @@ bool TlsServerContext::choose(const SSL_CLIENT_HELLO& hello, TlsSession& session
     session.failure_ = {TlsCause::kNoCertificate};
     return false;
   }
-  if (facts.wants_ocsp && !certificate->ocsp.empty()) {
+  // One that is out of date would do harm: clients that insist on a response refuse it.
+  const int64_t until_s = certificate->ocsp_next_update_s;
+  const bool fresh = until_s == 0 || until_s > TlsShard::wall_seconds();
+  if (options_.ocsp && facts.wants_ocsp && !certificate->ocsp.empty() && fresh) {
     SSL_set_ocsp_response(hello.ssl, reinterpret_cast<const uint8_t*>(certificate->ocsp.data()),
                           certificate->ocsp.size());
   }

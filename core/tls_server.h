@@ -50,6 +50,7 @@ struct TlsServerOptions {
   uint32_t session_lifetime_s = 7200;
   uint8_t tickets = 2;    // per full TLS 1.3 handshake; 0: no resumption at all
   bool fin_ends = false;  // a FIN without close_notify is an end like any other
+  bool ocsp = true;       // staple a certificate's OCSP response, until its next update
 };
 
 struct TlsServerResult;

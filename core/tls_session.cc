@@ -66,6 +66,8 @@ void TlsSession::on_connected(Socket& socket, int error) {
     return upper_->on_connected(socket, error);
   }
   state_ = State::kHandshake;
+  shard_.enter(*this);
+  shard_.add_clear(handshake_->preface);
   feed({});
   update_receiving();
 }

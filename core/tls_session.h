@@ -38,6 +38,8 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
 
   // Facts. Text is valid as long as the session, and empty for what is not known (yet).
   [[nodiscard]] bool secured() const { return state_ == State::kOpen; }
+  // The connection is up, and what TLS must settle is not.
+  [[nodiscard]] bool in_handshake() const { return state_ == State::kHandshake; }
   [[nodiscard]] std::string_view version() const;  // "TLSv1.3"
   [[nodiscard]] std::string_view cipher() const;   // "TLS_AES_128_GCM_SHA256"
   [[nodiscard]] std::string_view alpn() const;
@@ -72,6 +74,7 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
     TlsServerContext* server = nullptr;
     TlsClientContext* client = nullptr;
     std::string verify_name;
+    std::string preface;  // to be sent in clear, first
   };
 
   // Small records until kWarmBytes were sent, so that the peer can use what a lost or late packet

@@ -90,6 +90,12 @@ void TlsShard::enter(TlsSession& session) {
   writer_ = &session;
 }
 
+void TlsShard::add_clear(std::string_view bytes) {
+  RW_CHECK(writer_ == current_ && scratch_size_ == 0 && bytes.size() <= kScratchBytes);
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(scratch_.get()));
+  scratch_size_ = bytes.size();
+}
+
 void TlsShard::make_ready(TlsSession& session) {
   if (!session.is_linked()) ready_.push_back(session);
 }

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "core/base/slab.h"
 #include "core/counters.h"
@@ -94,6 +95,9 @@ class TlsShard {
 
   // `session` works from now on: BoringSSL's callbacks are about it, and scratch_ is its.
   void enter(TlsSession& session);
+  // Puts `bytes` as they are in front of what the session that was entered encrypts. REQUIRES:
+  // nothing of it lies in the scratch.
+  void add_clear(std::string_view bytes);
   // `session` wants to be looked at by run(). Idempotent.
   void make_ready(TlsSession& session);
 

@@ -56,6 +56,22 @@ std::string text_of(X509_NAME* name) {
   return {reinterpret_cast<const char*>(bytes), length};
 }
 
+std::string common_name_of(X509_NAME* name) {
+  int at = -1;
+  for (int i = X509_NAME_get_index_by_NID(name, NID_commonName, -1); i >= 0;
+       i = X509_NAME_get_index_by_NID(name, NID_commonName, i)) {
+    at = i;
+  }
+  if (at < 0) return "";
+  uint8_t* text = nullptr;
+  const int length =
+      ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+  if (length < 0) return "";
+  std::string found(reinterpret_cast<const char*>(text), static_cast<size_t>(length));
+  OPENSSL_free(text);
+  return found;
+}
+
 std::string hexadecimal(const uint8_t* bytes, size_t length) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
@@ -231,6 +247,7 @@ bool describe_certificate(const crypto_buffer_st* certificate, TlsPeer& out) {
       X509_parse_from_buffer(const_cast<crypto_buffer_st*>(certificate)));  // It counts references.
   if (x509 == nullptr) return false;
   out.subject = text_of(X509_get_subject_name(x509.get()));
+  out.common_name = common_name_of(X509_get_subject_name(x509.get()));
   out.issuer = text_of(X509_get_issuer_name(x509.get()));
   bssl::UniquePtr<BIGNUM> serial(ASN1_INTEGER_to_BN(X509_get0_serialNumber(x509.get()), nullptr));
   char* digits = serial == nullptr ? nullptr : BN_bn2hex(serial.get());

@@ -305,6 +305,11 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   json.boolean("reused", record.reused);
   json.text("ended_by", name_of(record.ended_by));
   json.text("cause", record.cause);
+  json.text("tls_version", record.tls_version);
+  json.text("tls_cipher", record.tls_cipher);
+  json.text("tls_alpn", record.tls_alpn);
+  if (!record.tls_version.empty()) json.boolean("tls_resumed", record.tls_resumed);
+  json.text("tls_certificate", record.tls_certificate);
   json.text("sni", record.sni);
   json.text("unique_id", record.unique_id);
   json.text("method", record.method);

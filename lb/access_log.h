@@ -41,6 +41,13 @@ struct AccessRecord {
   EndedBy ended_by = EndedBy::kNone;
   std::string_view cause;  // why, a fixed word such as "connect_timeout"
 
+  // Of the client's TLS, where the balancer speaks it; empty: it does not.
+  std::string_view tls_version;  // "TLSv1.3"
+  std::string_view tls_cipher;   // "TLS_AES_128_GCM_SHA256"
+  std::string_view tls_alpn;
+  bool tls_resumed = false;
+  std::string_view tls_certificate;  // name_of() its verdict; empty: there is none
+
   std::string_view sni;        // the server name that the client's TLS asks for
   std::string_view unique_id;  // of the client's connection
   std::string_view method;     // as the client sent them

@@ -43,6 +43,17 @@ ClientOrigin* ClientConn::origin() {
   return origin_;
 }
 
+TlsVerdict ClientConn::certificate() const {
+  return tls() == nullptr ? TlsVerdict::kNone : tls()->verdict();
+}
+
+const ClientIdentity* ClientConn::identity() {
+  if (identity_ == nullptr && certificate() != TlsVerdict::kNone) {
+    identity_ = std::make_unique<ClientIdentity>(*tls());
+  }
+  return identity_.get();
+}
+
 void ClientConn::start(int fd) {
   stream_.adopt(fd);
   stream_.set_receiving(true);
@@ -52,6 +63,13 @@ void ClientConn::start(int fd) {
   size_t used = 0;
   // Who may send none is not even listened to.
   if (read_proxy_header({}, ProxyInput::kBytes, used)) begin({});
+}
+
+void ClientConn::go_on(int fd, ClientOrigin* origin, std::string_view bytes) {
+  origin_ = origin;
+  stream_.adopt(fd);
+  stream_.set_receiving(true);
+  begin(bytes);
 }
 
 // What the connection begins with, behind a PROXY header: a TLS handshake, or a request. `bytes`

@@ -12,11 +12,13 @@
 
 #include <boost/intrusive/list.hpp>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
 #include "core/stream.h"
 #include "core/timers.h"
+#include "lb/client_identity.h"
 #include "lb/listener.h"
 #include "lb/proxy_gate.h"
 #include "pool/session_store.h"
@@ -40,6 +42,9 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
 
   // Takes `fd` and begins to read.
   void start(int fd);
+  // The same where a PROXY header, if any, and the beginning of a TLS handshake, `bytes`, were read
+  // already. Takes `origin`, which may be null.
+  void go_on(int fd, ClientOrigin* origin, std::string_view bytes);
   // Ends the connection; an exchange under way is told that the client is gone.
   void close();
   // The shard drains: closes now if idle.
@@ -88,6 +93,9 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
 
   // Speaks TLS. What there is to know about it, or null.
   [[nodiscard]] const TlsSession* tls() const { return stream_.tls(); }
+  // What became of its certificate, and whom that names; null: it gave none.
+  [[nodiscard]] TlsVerdict certificate() const;
+  [[nodiscard]] const ClientIdentity* identity();
 
   void on_connected(Socket& socket, int error) override;
   void on_secured(Socket& socket) override;
@@ -154,6 +162,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   InBuffer in_;  // bytes that could not be used yet
   PeerAddress peer_;
   SessionStore private_conns_;
+  std::unique_ptr<ClientIdentity> identity_;  // once somebody has asked for it
   Wait wait_ = Wait::kNothing;
   bool trusted_ = false;
   bool awaits_proxy_ = false;  // whether there is a PROXY header is not settled

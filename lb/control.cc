@@ -12,6 +12,7 @@
 #include "core/base/check.h"
 #include "core/base/utc.h"
 #include "core/cpus.h"
+#include "core/tls_shard.h"
 #include "lb/metrics_text.h"
 
 namespace ringway {
@@ -238,6 +239,10 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   if (previous != nullptr) report_overruled(*previous, overrides);
   current_->set_limits(shards_);
   post_orders(std::move(orders));
+  for (const std::string& failure :
+       check_contexts_.apply(health_->tls(), *current_->config, *current_->tls)) {
+    say(LogLevel::kError, failure);
+  }
   update_health();
   for (const auto& [text, bound] : book_.bound()) {
     say(LogLevel::kInfo, "listening on " + bound.address);
@@ -286,14 +291,22 @@ void Control::update_health() {
       ServerObject& object = *current_->servers[i][j];
       const config::ServerState state = object.controls.settings(server).state;
       if (state == config::ServerState::kMaintenance) continue;  // Nobody asks how it is.
-      targets.push_back({.id = upstream.name + "/" + server.name,
-                         .address = server.address,
-                         .address_text = server.address_text,
-                         .health = upstream.health,
-                         .state = object.health});
+      targets.push_back(
+          {.id = upstream.name + "/" + server.name,
+           .address = server.address,
+           .address_text = server.address_text,
+           .health = upstream.health,
+           .state = object.health,
+           .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i))});
     }
   }
   health_->set_targets(std::move(targets));
+}
+
+// Before a turn. Returns as HealthChecker::run().
+int Control::run_checks() {
+  TlsShard::set_wall_seconds((io_->now_us() + wall_offset_us_) / 1'000'000);
+  return health_->run(io_->now_us());
 }
 
 bool Control::update_metrics_server(const config::Config& config, std::string& error) {
@@ -460,6 +473,8 @@ int Control::run() {
     const int64_t next = timers_->next_in_ms(io_->now_us() / 1000);
     int64_t timeout = busy ? kStepMs : 1000;
     if (next >= 0) timeout = std::min(timeout, next);
+    const int checks = run_checks();
+    if (checks >= 0) timeout = std::min<int64_t>(timeout, checks);
     io_->run_once(static_cast<int>(timeout));
     timers_->expire(io_->now_us() / 1000);
     api_->step();
@@ -479,6 +494,7 @@ int Control::run() {
                        [](const auto& socket) { return socket->quiet(); });
   };
   while (!idle()) {
+    run_checks();
     io_->run_once(10);
     timers_->expire(io_->now_us() / 1000);
   }

@@ -19,6 +19,7 @@
 #include "lb/admin/metrics.h"
 #include "lb/admin/metrics_server.h"
 #include "lb/config/load.h"
+#include "lb/health/check_contexts.h"
 #include "lb/health/health.h"
 #include "lb/listen_book.h"
 #include "lb/shard.h"
@@ -97,6 +98,7 @@ class Control final : public WakeOwner,
   // Sends each shard its order of `orders`, for the current snapshot.
   void post_orders(std::vector<std::vector<ListenFd>> orders);
   void update_health();
+  int run_checks();
   [[nodiscard]] bool update_metrics_server(const config::Config& config, std::string& error);
   void retire_metrics_server();
   // Opens the admin socket that `config` wants into `opened`, unless it is the one there is. False
@@ -133,6 +135,7 @@ class Control final : public WakeOwner,
   LogRing* own_log_ = nullptr;
   LogLevel log_level_ = LogLevel::kInfo;
   std::unique_ptr<HealthChecker> health_;
+  CheckContexts check_contexts_;
   DiskCertFiles cert_files_;
   std::unique_ptr<TlsControl> tls_;
   std::unique_ptr<MetricsServer> metrics_server_;

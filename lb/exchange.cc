@@ -101,7 +101,7 @@ Exchange::Step Exchange::do_route() {
   if (head.body == BodyKind::kLength && head.content_length > limits.body_bytes) {
     return answer(413, EndedBy::kProxy, "the body is larger than the listener allows");
   }
-  route_ = use_.snapshot->router.find(client_.listener().index(), head);
+  route_ = use_.snapshot->router.find(client_.listener().index(), head, client_.certificate());
   if (route_ == nullptr) return answer(404, EndedBy::kProxy, "no route");
   switch (route_->action) {
     case config::Action::kRedirect: return redirect();
@@ -180,6 +180,22 @@ std::string_view host_of(std::string_view address) {
 
 }  // namespace
 
+std::span<const std::string> Exchange::own_names() const {
+  return own_names_for(*use_.snapshot->config, client_.listener().config(),
+                       client_.from_trusted_proxy());
+}
+
+const http1::OwnFields* Exchange::own_fields() {
+  // A reload may have given the listener other names than the snapshot of this request has.
+  const config::ClientCertificateHeaders& headers = client_.listener().config().certificate_headers;
+  const std::span<const std::string> names = own_names();
+  if (names.empty() && !headers.enabled) return nullptr;
+  http1::OwnFields& fields = worker_.own_fields();
+  fields.start(names);
+  if (headers.enabled) tell_identity(headers, client_.identity(), fields);
+  return &fields;
+}
+
 http1::RequestPlan Exchange::plan_request() {
   const http1::Head& head = request();
   const config::Listener& listener = client_.listener().config();
@@ -197,6 +213,7 @@ http1::RequestPlan Exchange::plan_request() {
                     .trusted = client_.from_trusted_proxy(),
                     .x_forwarded = listener.x_forwarded,
                     .forwarded = listener.forwarded},
+      .own = own_fields(),
       .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
       .upgrade = head.upgrade};
 }
@@ -225,7 +242,8 @@ void Exchange::start_body() {
   // A stream's body comes bare, and the stream says where it ends, also where a length was
   // announced.
   const BodyKind kind = stream_ != nullptr && has_body ? BodyKind::kUntilClose : head.body;
-  request_body_.start(kind, head.content_length, {.body_bytes = limits.body_bytes});
+  request_body_.start(kind, head.content_length,
+                      {.body_bytes = limits.body_bytes, .own_names = own_names()});
   request_done_ = !has_body || (kind == BodyKind::kLength && head.content_length == 0);
 }
 

@@ -130,6 +130,9 @@ class Exchange final : public ServerUser, public Waiter {
   void keep_body(std::string_view bytes);
   [[nodiscard]] http1::RequestPlan plan_request();
   [[nodiscard]] std::string_view rewritten_path();
+  // What only the balancer may say; null: nothing, and nothing is removed.
+  [[nodiscard]] const http1::OwnFields* own_fields();
+  [[nodiscard]] std::span<const std::string> own_names() const;
   void body_is_bad();
 
   // To an HTTP/1 client or to a stream (exchange_client.cc).

@@ -3,6 +3,7 @@
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
 #include "lb/http2_client.h"
+#include "lb/tls/client_facts.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -180,6 +181,7 @@ void Exchange::log() {
     record.sni = origin->find(proxy::Tlv::kAuthority);
     record.unique_id = origin->find(proxy::Tlv::kUniqueId);
   }
+  log_client_tls(client_.tls(), record);
   record.status = status_;
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;

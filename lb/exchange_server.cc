@@ -7,24 +7,12 @@
 #include "core/base/hash.h"
 #include "lb/client_conn.h"
 #include "lb/exchange.h"
+#include "lb/tls/server_name.h"
 #include "lb/worker.h"
 
 namespace ringway {
 
 using http1::BodyKind;
-
-namespace {
-
-// Of "example.com:8443" and "[::1]:8443" what is before the port.
-std::string_view name_without_port(std::string_view host) {
-  if (host.starts_with('[')) {
-    const size_t end = host.find(']');
-    return end == std::string_view::npos ? host : host.substr(1, end - 1);
-  }
-  return host.substr(0, host.rfind(':'));
-}
-
-}  // namespace
 
 Exchange::Step Exchange::do_pick_server() {
   RW_CHECK(upstream_ != nullptr);
@@ -160,14 +148,15 @@ std::string_view Exchange::proxy_header() {
   if (proxy_version_ == config::ProxySend::kOff) return {};
   ClientOrigin* origin = client_.origin();
   if (origin == nullptr) return {};
-  return worker_.proxy_header(proxy_version_, proxy_tlvs_, client_.peer(), *origin);
+  return worker_.proxy_header(proxy_version_, proxy_tlvs_, client_.peer(), client_.tls(), *origin);
 }
 
 // It is up, and this request's. From here on it is known who may use it.
 void Exchange::connection_ready() {
   connected_us_ = worker_.now_us();
   const bool named = proxy_version_ != config::ProxySend::kOff;
-  proxy_due_ = named && !was_reused_;
+  // Before TLS it has gone out already.
+  proxy_due_ = named && !was_reused_ && !server_->slot.sends_preface();
   // Nobody else has the same header, so once this client is gone nobody could use it.
   const bool own = named || upstream_->config().pool.reuse == ReuseMode::kNever;
   if (login_ || own) reserve_connection(login_);

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include <utility>
+
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/tls_session.h"
+#include "lb/tls/client_facts.h"
 #include "lb/worker.h"
 
 namespace ringway {
@@ -56,6 +59,8 @@ void L4Session::after_proxy_header() {
   if (config.preread.sni) return start_phase(Phase::kHello, config.preread.timeout);
   start_phase(Phase::kServer, config::kOff);
   if (client_ended_ && early_.empty()) return end(EndedBy::kClient, "the client closed", false);
+  // A reload has taken `preread` away meanwhile.
+  if (config.protocol == config::Protocol::kHttp) return become_http();
   if (!config.tls.has_value()) return choose_route({});
   TlsServerContext* context = listener_.tls();
   if (context == nullptr || !client_.start_tls_server(*context)) {
@@ -98,6 +103,10 @@ void L4Session::read_hello(ProxyInput input) {
     case tls::HelloStatus::kNotTls: hello = {}; break;
     case tls::HelloStatus::kDone: break;
   }
+  if (listener_.config().protocol == config::Protocol::kHttp &&
+      worker_.tcp_route(listener_.index(), hello) == nullptr) {
+    return become_http();
+  }
   start_phase(Phase::kServer, config::kOff);
   if (!hello.server_name.empty()) {
     if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
@@ -105,6 +114,26 @@ void L4Session::read_hello(ProxyInput input) {
     if (origin_ != nullptr) (void)origin_->set(proxy::Tlv::kAuthority, hello.server_name);
   }
   choose_route(hello);
+}
+
+// Nobody passes this hello through: the listener answers it. What a client sends before it has an
+// answer is its hello only, so nothing is on its way while the socket leaves.
+void L4Session::become_http() {
+  start_phase(Phase::kLeaving, config::kOff);
+  if (client_ended_) return end(EndedBy::kClient, "the client closed", false);
+  client_.detach();
+}
+
+void L4Session::on_detached(Socket& /*socket*/, int fd, bool clean) {
+  RW_CHECK(phase_ == Phase::kLeaving);
+  if (closing_ || !clean) {
+    worker_.discard(fd);
+    early_.clear(worker_.chunks());
+    return worker_.session_gone(*this);  // Frees *this: last access.
+  }
+  const std::string bytes(early_.view());
+  early_.clear(worker_.chunks());
+  worker_.session_becomes_http(*this, fd, std::exchange(origin_, nullptr), bytes);
 }
 
 void L4Session::refuse_hello(PrereadError error) {
@@ -178,7 +207,9 @@ void L4Session::connect_next() {
                  false);
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
-    const ServerSlot::Taken taken = server_->slot.open_single(*this);
+    std::string_view preface;
+    if (server_->slot.sends_preface() && !make_proxy_header(preface)) return;
+    const ServerSlot::Taken taken = server_->slot.open_single(*this, preface);
     if (taken.conn != nullptr) {
       conn_ = taken.conn;
       return;
@@ -244,15 +275,25 @@ void L4Session::on_server_connected(int error) {
   send_early();
 }
 
-// What the server is told about the client, and what the client has said, in one send.
+// What the server is told about the client; empty: nothing. False: the session has ended.
+bool L4Session::make_proxy_header(std::string_view& header) {
+  const config::Upstream& config = upstream_->config();
+  if (config.send_proxy == config::ProxySend::kOff) return true;
+  if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
+  if (origin_ == nullptr) {
+    end(EndedBy::kProxy, "out of memory", true);
+    return false;
+  }
+  header = worker_.proxy_header(config.send_proxy, config.send_proxy_tlvs, peer_, client_.tls(),
+                                *origin_);
+  return true;
+}
+
+// That, and what the client has said, in one send.
 void L4Session::send_early() {
   std::string_view header;
-  const config::Upstream& config = upstream_->config();
-  if (config.send_proxy != config::ProxySend::kOff) {
-    if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
-    if (origin_ == nullptr) return end(EndedBy::kProxy, "out of memory", true);
-    header = worker_.proxy_header(config.send_proxy, config.send_proxy_tlvs, peer_, *origin_);
-  }
+  // Before TLS it has gone out already.
+  if (!server_->slot.sends_preface() && !make_proxy_header(header)) return;
   const std::string_view bytes = early_.view();
   if (!header.empty() || !bytes.empty()) {
     const iovec pieces[] = {
@@ -434,6 +475,7 @@ void L4Session::log() {
     record.sni = origin_->find(proxy::Tlv::kAuthority);
     record.unique_id = origin_->find(proxy::Tlv::kUniqueId);
   }
+  log_client_tls(client_.tls(), record);
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;
   record.total_us = worker_.now_us() - start_us_;

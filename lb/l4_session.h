@@ -44,6 +44,7 @@ class L4Session final : public SocketOwner,
   void on_receive_end(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
+  void on_detached(Socket& socket, int fd, bool clean) override;
   void on_timer(Timer& timer) override;
   // Of the server.
   void on_server_connected(int error) override;
@@ -55,12 +56,14 @@ class L4Session final : public SocketOwner,
   void on_queue_timeout() override;
 
   [[nodiscard]] ShardListener& listener() { return listener_; }
+  [[nodiscard]] const PeerAddress& peer() const { return peer_; }
 
  private:
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
 
   // Where a session is before it has a server.
-  enum class Phase : uint8_t { kProxyHeader, kHello, kHandshake, kServer };
+  // kLeaving: its client goes on as one of HTTP.
+  enum class Phase : uint8_t { kProxyHeader, kHello, kHandshake, kServer, kLeaving };
 
   static constexpr int64_t kRetryMs = 50;  // until descriptors are asked for again
 
@@ -72,6 +75,7 @@ class L4Session final : public SocketOwner,
   void start_phase(Phase phase, int64_t ms);
   void read_hello(ProxyInput input);
   void refuse_hello(PrereadError error);
+  void become_http();
   void choose_route(const tls::ClientHello& hello);
   void connect_next();
   void wait_in_queue();
@@ -80,6 +84,7 @@ class L4Session final : public SocketOwner,
   void finish_if_both_ended();
   void end(EndedBy by, std::string_view cause, bool reset);
   void release_server();
+  [[nodiscard]] bool make_proxy_header(std::string_view& header);
   void send_early();
   void server_takes_no_more();
   void log();

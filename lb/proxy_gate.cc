@@ -109,6 +109,11 @@ bool ClientOrigin::add(Tlv type, std::string_view value) {
 }
 
 bool ClientOrigin::set(Tlv type, std::string_view value) {
+  forget(type);
+  return add(type, value);
+}
+
+void ClientOrigin::forget(Tlv type) {
   constexpr size_t kHead = 3;
   for (std::string_view old = find(type); !old.empty(); old = find(type)) {
     char* const at = room_->bytes.data() + (old.data() - room_->bytes.data()) - kHead;
@@ -117,7 +122,6 @@ bool ClientOrigin::set(Tlv type, std::string_view value) {
     memmove(at, behind, static_cast<size_t>(end - behind));
     room_->length -= kHead + old.size();
   }
-  return add(type, value);
 }
 
 std::string_view ClientOrigin::find(Tlv type) const {

@@ -66,11 +66,14 @@ class ClientOrigin {
   void keep_tlvs(std::string_view tlvs);
   // Puts one in place of any of its type. False: no room.
   bool set(proxy::Tlv type, std::string_view value);
+  // Drops those of a type.
+  void forget(proxy::Tlv type);
   // Adds one. False: no room.
   bool add(proxy::Tlv type, std::string_view value);
   // The value of a TLV; empty: unknown.
   [[nodiscard]] std::string_view find(proxy::Tlv type) const;
 
+  bool tls_kept = false;    // what our own TLS with the client said is among the TLVs
   PeerAddress destination;  // where the client connected to; kNone: unknown, or no IP address
 
  private:

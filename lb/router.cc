@@ -56,6 +56,13 @@ struct ListenerIndex {
   std::vector<uint32_t> any_sni;
 };
 
+// Its bytes are passed on as they come, also those of clients of an HTTP listener.
+bool is_tcp(const config::Config& config, const config::Route& route, uint32_t listener) {
+  if (config.listeners[listener].protocol == config::Protocol::kTcp) return true;
+  return route.action == config::Action::kUpstream && route.upstream < config.upstreams.size() &&
+         config.upstreams[route.upstream].protocol == config::Protocol::kTcp;
+}
+
 void add_tcp(ListenerIndex& index, const config::Match& match, uint32_t route) {
   if (match.sni.empty()) index.any_sni.push_back(route);
   for (const std::string& name : match.sni) {
@@ -89,6 +96,12 @@ bool equals_ignoring_case(std::string_view name, std::string_view lower) {
   return true;
 }
 
+// What is routed.
+struct Request {
+  const http1::Head& head;
+  TlsVerdict certificate;
+};
+
 bool header_matches(const config::HeaderMatch& wanted, const http1::Head& head) {
   for (const http1::Field& field : head.fields) {
     if (!equals_ignoring_case(head.name(field), wanted.name)) continue;
@@ -104,9 +117,14 @@ struct Router::Impl {
   std::vector<ListenerIndex> listeners;
   std::vector<std::vector<std::unique_ptr<RE2>>> regexes;  // by route
 
-  // Method and headers; host and path are the index's business.
-  [[nodiscard]] bool rest_matches(uint32_t number, const http1::Head& head) const {
+  // Method, headers and certificate; host and path are the index's business.
+  [[nodiscard]] bool rest_matches(uint32_t number, const Request& request) const {
     const config::Match& match = config.routes[number].match;
+    const http1::Head& head = request.head;
+    if (match.client_certificate != 0 &&
+        (match.client_certificate >> static_cast<unsigned>(request.certificate) & 1) == 0) {
+      return false;
+    }
     if (!match.method.empty()) {
       const std::string_view method = head.view(head.method_text);
       if (std::find(match.method.begin(), match.method.end(), method) == match.method.end()) {
@@ -136,26 +154,26 @@ struct Router::Impl {
     }
   }
 
-  void improve(const std::vector<uint32_t>& routes, const http1::Head& head, uint32_t& best) const {
+  void improve(const std::vector<uint32_t>& routes, const Request& request, uint32_t& best) const {
     for (const uint32_t number : routes) {
       if (number >= best) return;
-      if (rest_matches(number, head)) best = number;
+      if (rest_matches(number, request)) best = number;
     }
   }
 
-  void improve(const Index& index, std::string_view key, const http1::Head& head,
+  void improve(const Index& index, std::string_view key, const Request& request,
                uint32_t& best) const {
     const auto found = index.find(key);
-    if (found != index.end()) improve(found->second, head, best);
+    if (found != index.end()) improve(found->second, request, best);
   }
 
-  void improve(const Group& group, std::string_view path, const http1::Head& head,
+  void improve(const Group& group, std::string_view path, const Request& request,
                uint32_t& best) const {
-    improve(group.any, head, best);
-    if (!group.exact.empty()) improve(group.exact, path, head, best);
+    improve(group.any, request, best);
+    if (!group.exact.empty()) improve(group.exact, path, request, best);
     for (const uint32_t length : group.prefix_lengths) {
       if (length > path.size()) break;
-      improve(group.prefix, path.substr(0, length), head, best);
+      improve(group.prefix, path.substr(0, length), request, best);
     }
     for (const uint32_t number : group.regex) {
       if (number >= best) break;
@@ -164,7 +182,7 @@ struct Router::Impl {
       const bool hit = std::any_of(patterns.begin(), patterns.end(), [&](const auto& pattern) {
         return RE2::FullMatch(text, *pattern);
       });
-      if (hit && rest_matches(number, head)) best = number;
+      if (hit && rest_matches(number, request)) best = number;
     }
   }
 };
@@ -179,7 +197,7 @@ Router::Router(const config::Config& config) : impl_(std::make_unique<Impl>(Impl
     }
     for (const uint32_t listener : route.listeners) {
       ListenerIndex& index = impl_->listeners[listener];
-      if (config.listeners[listener].protocol == config::Protocol::kTcp) {
+      if (is_tcp(config, route, listener)) {
         add_tcp(index, route.match, number);
         continue;
       }
@@ -194,23 +212,25 @@ Router::Router(const config::Config& config) : impl_(std::make_unique<Impl>(Impl
 
 Router::~Router() = default;
 
-const config::Route* Router::find(uint32_t listener, const http1::Head& head) const {
+const config::Route* Router::find(uint32_t listener, const http1::Head& head,
+                                  TlsVerdict certificate) const {
   RW_CHECK(listener < impl_->listeners.size());
   const ListenerIndex& index = impl_->listeners[listener];
   const std::string_view path = head.view(head.path);
+  const Request request{head, certificate};
   uint32_t best = kNoRoute;
-  impl_->improve(index.any_host, path, head, best);
+  impl_->improve(index.any_host, path, request, best);
   if (!index.host.empty() || !index.suffix.empty()) {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): plain_host() fills what is used
     std::array<char, kHostBytesMax> room;
     const std::string_view host = plain_host(head.view(head.authority), room);
     const auto exact = index.host.find(host);
-    if (exact != index.host.end()) impl_->improve(exact->second, path, head, best);
+    if (exact != index.host.end()) impl_->improve(exact->second, path, request, best);
     // Label by label: ".b.example.com", ".example.com", ".com".
     for (size_t dot = host.find('.', 1); !index.suffix.empty() && dot != std::string_view::npos;
          dot = host.find('.', dot + 1)) {
       const auto found = index.suffix.find(host.substr(dot));
-      if (found != index.suffix.end()) impl_->improve(found->second, path, head, best);
+      if (found != index.suffix.end()) impl_->improve(found->second, path, request, best);
     }
   }
   return best == kNoRoute ? nullptr : &impl_->config.routes[best];
@@ -282,7 +302,17 @@ bool headers_cover(const config::Match& wide, const config::Match& narrow) {
   });
 }
 
-bool covers(const config::Route& wide, const config::Route& narrow) {
+bool certificates_cover(uint32_t wide, uint32_t narrow) {
+  return wide == 0 || (narrow != 0 && (narrow & ~wide) == 0);
+}
+
+bool covers(const config::Config& config, const config::Route& wide, const config::Route& narrow) {
+  // On an HTTP listener, what is passed through and what is answered are asked for apart.
+  const bool apart =
+      std::any_of(narrow.listeners.begin(), narrow.listeners.end(), [&](uint32_t listener) {
+        return is_tcp(config, wide, listener) != is_tcp(config, narrow, listener);
+      });
+  if (apart) return false;
   const auto equal = [](const std::string& a, const std::string& b) { return a == b; };
   return std::all_of(narrow.listeners.begin(), narrow.listeners.end(),
                      [&](uint32_t listener) {
@@ -293,6 +323,7 @@ bool covers(const config::Route& wide, const config::Route& narrow) {
          list_covers(wide.match.sni, narrow.match.sni, host_covers) &&
          list_covers(wide.match.alpn, narrow.match.alpn, equal) &&
          list_covers(wide.match.method, narrow.match.method, equal) &&
+         certificates_cover(wide.match.client_certificate, narrow.match.client_certificate) &&
          path_covers(wide.match, narrow.match) && headers_cover(wide.match, narrow.match);
 }
 
@@ -302,7 +333,7 @@ std::vector<Router::Shadowed> Router::find_shadowed(const config::Config& config
   std::vector<Shadowed> found;
   for (uint32_t late = 1; late < config.routes.size(); ++late) {
     for (uint32_t early = 0; early < late; ++early) {
-      if (!covers(config.routes[early], config.routes[late])) continue;
+      if (!covers(config, config.routes[early], config.routes[late])) continue;
       found.push_back({.route = late, .by = early});
       break;
     }

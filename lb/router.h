@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/tls_facts.h"
 #include "lb/config/config.h"
 #include "proto/client_hello.h"
 #include "proto/http1_head.h"
@@ -27,11 +28,13 @@ class Router {
   Router& operator=(const Router&) = delete;
 
   // The route for a request on listener number `listener`, or nullptr (404). The host is compared
-  // without case and without port.
-  [[nodiscard]] const config::Route* find(uint32_t listener, const http1::Head& head) const;
+  // without case and without port. `certificate`: what became of the client's.
+  [[nodiscard]] const config::Route* find(uint32_t listener, const http1::Head& head,
+                                          TlsVerdict certificate = TlsVerdict::kNone) const;
 
-  // The route for a session on TCP listener number `listener` whose client said `hello`, or
-  // nullptr. Without a server name no route with `sni` matches. An empty hello: nothing was read.
+  // The route for a session on listener number `listener` whose client said `hello`, if it is to be
+  // passed on as it comes, or nullptr. Without a server name no route with `sni` matches. An empty
+  // hello: nothing was read.
   [[nodiscard]] const config::Route* find_tcp(uint32_t listener,
                                               const tls::ClientHello& hello) const;
 

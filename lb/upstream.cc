@@ -4,20 +4,10 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "lb/tls/server_name.h"
 #include "lb/tls/shard_tls.h"
 
 namespace ringway {
-
-namespace {
-
-// Of "10.0.0.1:8443" and "[::1]:8443" the address; of a unix socket "localhost".
-std::string ip_of(std::string_view address) {
-  if (address.starts_with("unix:")) return "localhost";
-  if (address.starts_with('[')) return std::string(address.substr(1, address.find(']') - 1));
-  return std::string(address.substr(0, address.rfind(':')));
-}
-
-}  // namespace
 
 ShardUpstream::ShardUpstream(UpstreamContext& context, uint64_t seed)
     : context_(context), seed_(seed) {}
@@ -46,7 +36,7 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
                     config_->send_proxy == config::ProxySend::kOff,
           .tls = context_.tls.upstream(index),
           .sni = config_->tls.sni,
-          .tls_address = ip_of(server.address_text)};
+          .tls_address = std::string(name_of_address(server.address_text))};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {

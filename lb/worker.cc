@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/utc.h"
+#include "lb/tls/client_facts.h"
 
 namespace ringway {
 namespace {
@@ -242,7 +243,8 @@ void Worker::adopt(uint32_t listener_id, int fd, const PeerAddress& peer) {
 void Worker::serve(ShardListener& listener, int fd, const PeerAddress& peer) {
   ++listener.users;
   listener.stats().active.add();
-  if (listener.config().protocol == config::Protocol::kTcp) {
+  // Who may be passed through begins as a session, whatever the listener speaks.
+  if (listener.config().protocol == config::Protocol::kTcp || listener.config().preread.sni) {
     if (L4Session* session = sessions_.take(*this, listener, peer)) {
       session_list_.push_back(*session);
       return session->start(fd);
@@ -267,6 +269,23 @@ void Worker::client_gone(ClientConn& client) {
   uncount_client(client.listener());
   client_list_.erase(client_list_.iterator_to(client));
   clients_.give_back(&client);
+}
+
+void Worker::session_becomes_http(L4Session& session, int fd, ClientOrigin* origin,
+                                  std::string_view bytes) {
+  ShardListener& listener = session.listener();
+  if (ClientConn* client = clients_.take(*this, listener, session.peer())) {
+    ++listener.users;
+    listener.stats().active.add();
+    options_.loads[options_.shard].clients.fetch_add(1, std::memory_order_relaxed);
+    client_list_.push_back(*client);
+    client->go_on(fd, origin, bytes);
+  } else {
+    listener.stats().refused_memory.add();
+    give_back_origin(origin);
+    io_.discard(fd);
+  }
+  session_gone(session);
 }
 
 void Worker::session_gone(L4Session& session) {
@@ -452,7 +471,12 @@ void Worker::give_back_origin(ClientOrigin* origin) {
 }
 
 std::string_view Worker::proxy_header(config::ProxySend version, const config::ProxyTlvs& tlvs,
-                                      const PeerAddress& client, ClientOrigin& origin) {
+                                      const PeerAddress& client, const TlsSession* tls,
+                                      ClientOrigin& origin) {
+  if (tls != nullptr && !origin.tls_kept && (tlvs.alpn || tlvs.authority || tlvs.ssl)) {
+    keep_tls_tlvs(*tls, origin);
+    origin.tls_kept = true;
+  }
   if (tlvs.unique_id && origin.find(proxy::Tlv::kUniqueId).empty()) {
     // The secret is another one in every process, so no two ever make the same.
     char text[32];

@@ -30,6 +30,7 @@
 #include "lb/snapshot.h"
 #include "lb/tls/shard_tls.h"
 #include "lb/upstream.h"
+#include "proto/own_fields.h"
 
 namespace ringway {
 
@@ -128,6 +129,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] bool draining() const { return draining_; }
   // A hot buffer for heads on their way out; its contents last until the next use.
   std::span<char> render_buffer() { return {render_.get(), render_bytes_}; }
+  // Scratch for what a request tells its server in place of the client.
+  http1::OwnFields& own_fields() { return own_fields_; }
   // Scratch for a rewritten path, and for the text of a client's address.
   std::string& path_buffer() { return path_buffer_; }
   std::span<char, 46> ip_buffer() { return ip_buffer_; }
@@ -146,10 +149,11 @@ class Worker final : public BudgetPeers, public BorrowPost {
   // `origin` may be null.
   void give_back_origin(ClientOrigin* origin);
   // The PROXY header for a server about `client`. Valid until the next call. Gives `origin` a
-  // unique id if one is wanted and it has none.
+  // unique id if one is wanted and it has none, and what `tls`, of the client or null, says.
   [[nodiscard]] std::string_view proxy_header(config::ProxySend version,
                                               const config::ProxyTlvs& tlvs,
-                                              const PeerAddress& client, ClientOrigin& origin);
+                                              const PeerAddress& client, const TlsSession* tls,
+                                              ClientOrigin& origin);
   // Counts and logs that a client at `peer` is closed over its PROXY header.
   void note_proxy_error(ShardListener& listener, const PeerAddress& peer, ProxyError error);
   // The key of connections of `pool` that are kept apart by `parts` of a request, by the name that
@@ -175,6 +179,11 @@ class Worker final : public BudgetPeers, public BorrowPost {
   // A client session of either kind is over.
   void client_gone(ClientConn& client);
   void session_gone(L4Session& session);
+  // What `session` has read, `bytes`, is not to be passed through: HTTP goes on with its client,
+  // with `fd` and `origin`, which may be null. Frees the session.
+  void session_becomes_http(L4Session& session, int fd, ClientOrigin* origin,
+                            std::string_view bytes);
+  void discard(int fd) { io_.discard(fd); }
 
  private:
   friend class ShardListener;
@@ -219,6 +228,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   Slab<TlvRoom> tlv_rooms_;  // before origins_, whose objects give rooms back
   Slab<ClientOrigin> origins_;
   std::array<char, ClientOrigin::kHeaderBytes> proxy_header_{};
+  http1::OwnFields own_fields_;
   uint64_t next_id_ = 0;  // of the unique ids made here
   PoolContext pool_;
   ClientList client_list_;

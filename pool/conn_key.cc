@@ -133,6 +133,7 @@ ConnKey ConnKeyBuffer::extend(std::string_view fixed, const Added& added, HashKe
   if (!added.pool_name.empty()) put_field(kPoolName, added.pool_name);
   ConnKey key = finish(false, secret);
   key.sni = added.sni;
+  key.preface = added.proxy_header;
   return key;
 }
 

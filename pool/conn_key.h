@@ -48,6 +48,9 @@ struct ConnKey {
   bool single_use = false;
   // The part of it that is sent in a TLS handshake (SNI); empty: the server's own.
   std::string_view sni{};
+  // The part of it that goes out first on such a connection (a PROXY header); empty: nothing. Where
+  // TLS is spoken that happens before the handshake; else it is the user's to send.
+  std::string_view preface{};
 };
 
 // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes_ is written before it is read

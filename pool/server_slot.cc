@@ -79,8 +79,8 @@ ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store, cons
   return &conn;
 }
 
-ServerSlot::Taken ServerSlot::open_single(ServerUser& user) {
-  const ConnKey single{.bytes = {}, .hash = 0, .single_use = true};
+ServerSlot::Taken ServerSlot::open_single(ServerUser& user, std::string_view preface) {
+  const ConnKey single{.bytes = {}, .hash = 0, .single_use = true, .preface = preface};
   return open(&user, &single, Miss::kPrivate);
 }
 
@@ -126,7 +126,10 @@ int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
   // Without room for it the connection fails once it is up: it is never used without TLS.
   const std::string_view must_be = name.empty() ? std::string_view(spec_.tls_address) : name;
   (void)conn.stream_.start_tls_client(
-      *spec_.tls, {.server_name = name, .verify_name = must_be, .ticket = &ticket});
+      *spec_.tls, {.server_name = name,
+                   .verify_name = must_be,
+                   .ticket = &ticket,
+                   .preface = key != nullptr ? key->preface : std::string_view()});
   return 0;
 }
 

@@ -101,8 +101,10 @@ class ServerSlot final : public TimerOwner {
   // The session's own connection under `target` with this key, or nullptr.
   [[nodiscard]] ServerConn* take_private(ServerUser& user, SessionStore& store,
                                          const TargetRef& target, const ConnKey* key);
-  // A new connection that is closed after its one use.
-  [[nodiscard]] Taken open_single(ServerUser& user);
+  // A new connection that is closed after its one use. `preface`: see ConnKey.
+  [[nodiscard]] Taken open_single(ServerUser& user, std::string_view preface = {});
+  // What a connection's key has as its preface was sent when it was opened.
+  [[nodiscard]] bool sends_preface() const { return spec_.tls != nullptr; }
   // `conn` belongs to this session from now on; see ServerPool::make_private().
   void reserve(ServerConn& conn, SessionStore& store, const TargetRef& target) {
     if (!pool_.make_private(conn, store, target)) stats_.pool.unkept.add();

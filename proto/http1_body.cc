@@ -5,6 +5,7 @@
 
 #include "proto/http1_bytes.h"
 #include "proto/http1_fields.h"
+#include "proto/own_fields.h"
 
 namespace ringway::http1 {
 namespace {
@@ -249,7 +250,8 @@ bool BodyReader::take_trailer_line(std::string_view line) {
   const size_t colon = text.find(':');
   if (colon == std::string_view::npos || !is_token(text.substr(0, colon))) return false;
   if (!is_line_text(text)) return false;
-  if (may_be_trailer(text.substr(0, colon))) {
+  const std::string_view name = text.substr(0, colon);
+  if (may_be_trailer(name) && !is_own_name(name, limits_.own_names)) {
     trailers_.append(text.substr(0, colon));
     trailers_.append(": ");
     trailers_.append(trim(text.substr(colon + 1)));

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,9 @@ struct BodyLimits {
   uint32_t extension_bytes = 1024;   // chunk extensions, per message
   uint32_t trailer_bytes = 8 * 1024;
   uint32_t trailer_fields = 64;
+  // Names as fold_name() makes them: trailers that may be taken for those are not forwarded. They
+  // live as long as the message is read.
+  std::span<const std::string> own_names{};
 };
 
 enum class BodyError : uint8_t {

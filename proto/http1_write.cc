@@ -133,15 +133,25 @@ bool put_edits(const HeaderEdits* edits, Out& out) {
   return edits == nullptr || (put_edit_lines(edits->set, out) && put_edit_lines(edits->add, out));
 }
 
-bool copy_fields(const Head& head, FieldSet dropped, const HeaderEdits* edits, Out& out) {
+bool copy_fields(const Head& head, FieldSet dropped, const HeaderEdits* edits, const OwnFields* own,
+                 Out& out) {
   const bool edited = edits != nullptr && !(edits->remove.empty() && edits->set.empty());
   FieldCopier copier(head, out);
   for (const Field& field : head.fields) {
     if (field.hop_by_hop || dropped.has(field.id)) continue;
+    if (own != nullptr && own->removes(head.name(field))) continue;
     if (edited && is_edited(edits, head.name(field))) continue;
     if (!copier.copy(field)) return false;
   }
   return copier.flush();
+}
+
+bool put_own(const OwnFields* own, const HeaderEdits* edits, Out& out) {
+  if (own == nullptr) return true;
+  for (const OwnFields::Field& field : own->fields()) {
+    if (!is_edited(edits, field.name) && !put_line(field.name, field.value, out)) return false;
+  }
+  return true;
 }
 
 // "Upgrade: <as sent>" and the option that goes with it.
@@ -323,8 +333,9 @@ bool write_request_head(const Head& head, const RequestPlan& plan, Out& out) {
   dropped.add(FieldId::kTransferEncoding);
   const ForwardingPlan forwarding(head, plan, dropped);
   const bool written = put_request_line(head, plan.path, out) && put_host(head, plan, out) &&
-                       copy_fields(head, dropped, plan.edits, out) &&
-                       forwarding.put(head, plan.forwarded, out) && put_edits(plan.edits, out);
+                       copy_fields(head, dropped, plan.edits, plan.own, out) &&
+                       forwarding.put(head, plan.forwarded, out) &&
+                       put_own(plan.own, plan.edits, out) && put_edits(plan.edits, out);
   if (!written) return false;
   if (head.te_trailers) out.put("TE: trailers\r\n");
   if (plan.upgrade && !put_upgrade(head, out)) return false;
@@ -347,7 +358,7 @@ bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out) {
   FieldSet dropped;
   dropped.add(FieldId::kContentLength);
   dropped.add(FieldId::kTransferEncoding);
-  if (!copy_fields(head, dropped, plan.edits, out)) return false;
+  if (!copy_fields(head, dropped, plan.edits, nullptr, out)) return false;
   if (!put_edits(plan.edits, out)) return false;
   const bool interim = head.status < 200;
   // RFC 9110 8.6: neither 1xx nor 204 has a Content-Length.

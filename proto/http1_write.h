@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "proto/http1_head.h"
+#include "proto/own_fields.h"
 
 namespace ringway::http1 {
 
@@ -74,6 +75,8 @@ struct RequestPlan {
   std::string_view path{};  // replaces path and query when not empty; else the head's own are sent
   std::string_view host{};  // replaces Host when not empty; else the head's authority is sent
   ForwardedInfo forwarded{};
+  // Written unless `edits` remove or set them. Null: none.
+  const OwnFields* own = nullptr;
   const HeaderEdits* edits = nullptr;
   bool upgrade = false;  // pass Upgrade and Connection: upgrade on
 };

@@ -3,7 +3,9 @@
 // One request, read from a file, is sent again and again over --connections connections (closed
 // loop), or --rate times a second, while --idle further connections stay open after one request
 // each. With --http the answer must be a 200 with --expect body bytes, else --expect bytes of
-// anything. --reconnect 1 takes a new connection for every request.
+// anything. --reconnect 1 takes a new connection for every request. --tls 1 speaks TLS 1.3,
+// --resume 1 with sessions from before: then one that is not resumed while it is measured is an
+// error.
 //
 // Protocol with bench/compare: connect, warm up, let everything in flight end, print READY, wait
 // for a line on stdin, measure, let everything in flight end, print one line of JSON. So the caller
@@ -26,6 +28,7 @@
 #include <vector>
 
 #include "bench/load/sockets.h"
+#include "bench/load/tls_client.h"
 #include "core/base/check.h"
 
 namespace ringway::bench {
@@ -41,6 +44,8 @@ struct Options {
   uint16_t port = 0;
   bool http = false;
   bool reconnect = false;
+  bool tls = false;
+  bool resume = false;
   size_t connections = 0;
   size_t idle = 0;
   uint64_t rate = 0;  // requests a second; 0: closed loop
@@ -88,6 +93,7 @@ class Histogram {
 
 struct Connection {
   int fd = -1;
+  ssl_st* tls = nullptr;
   bool in_flight = false;
   bool waits_out = false;  // EPOLLOUT is asked for: the request is not sent whole yet
   bool in_head = false;
@@ -100,7 +106,16 @@ struct Connection {
 class Load {
  public:
   explicit Load(Options options)
-      : options_(std::move(options)), connections_(options_.connections + options_.idle) {}
+      : options_(std::move(options)),
+        connections_(options_.connections + options_.idle),
+        tls_(options_.resume) {}
+  ~Load() {
+    for (Connection& connection : connections_) {
+      if (connection.fd >= 0) close(connection);
+    }
+  }
+  Load(const Load&) = delete;
+  Load& operator=(const Load&) = delete;
 
   void run() {
     open_idle();
@@ -110,6 +125,7 @@ class Load {
     std::fflush(stdout);
     if (errors_ > kErrorsMax || std::getchar() == EOF) return report(0);
     histogram_ = {};
+    measuring_ = true;
     const uint64_t begin = now_ns();
     phase(options_.measure_ns);
     report(now_ns() - begin);
@@ -119,7 +135,8 @@ class Load {
   // One request on each of the idle connections, a few at a time; afterwards they only lie there.
   void open_idle() {
     size_t opened = 0;
-    const uint64_t give_up = now_ns() + 30 * kSecond;
+    // A handshake may cost both sides a millisecond or two.
+    const uint64_t give_up = now_ns() + (options_.tls ? 120 : 30) * kSecond;
     while ((opened < options_.idle || in_flight_ > 0) && now_ns() < give_up && !hopeless()) {
       while (opened < options_.idle && in_flight_ < kOpeningMax) begin(opened++, now_ns());
       turn(kSecond / 10);
@@ -185,6 +202,7 @@ class Load {
     if (connection.fd < 0) {
       connection.fd = connect_to(options_.port);
       if (connection.fd < 0) return fail_connection(index, "connect");
+      if (options_.tls) connection.tls = tls_.open(connection.fd);
       connection.waits_out = false;
       poller_.add(connection.fd, EPOLLIN, index);
     }
@@ -194,10 +212,14 @@ class Load {
   void send_rest(size_t index) {
     Connection& connection = connections_[index];
     const std::string_view rest = std::string_view(options_.request).substr(connection.sent);
-    const ssize_t sent = send(connection.fd, rest.data(), rest.size(), 0);
-    if (sent < 0 && errno != EAGAIN) return fail_connection(index, "send");
+    const ssize_t sent = connection.tls != nullptr
+                             ? TlsClient::send(connection.tls, rest)
+                             : send(connection.fd, rest.data(), rest.size(), 0);
+    // In a handshake it may be the server's turn: receive() comes back here.
+    const bool servers_turn = sent < 0 && errno == EINPROGRESS && connection.tls != nullptr;
+    if (sent < 0 && errno != EAGAIN && !servers_turn) return fail_connection(index, "send");
     connection.sent += sent < 0 ? 0 : static_cast<size_t>(sent);
-    const bool wait = connection.sent < options_.request.size();
+    const bool wait = connection.sent < options_.request.size() && !servers_turn;
     if (wait == connection.waits_out) return;
     connection.waits_out = wait;
     poller_.change(connection.fd, wait ? EPOLLIN | EPOLLOUT : EPOLLIN, index);
@@ -205,7 +227,24 @@ class Load {
 
   void receive(size_t index) {
     Connection& connection = connections_[index];
-    const ssize_t got = recv(connection.fd, buffer_.data(), buffer_.size(), 0);
+    if (connection.tls == nullptr) {
+      return take(index, recv(connection.fd, buffer_.data(), buffer_.size(), 0));
+    }
+    // The poller knows of bytes in the socket, not of those that TLS has read already.
+    while (connection.tls != nullptr) {
+      if (connection.in_flight && connection.sent < options_.request.size()) {
+        return send_rest(index);
+      }
+      const ssize_t got = TlsClient::receive(connection.tls, buffer_);
+      const bool none = got < 0 && errno == EAGAIN;
+      take(index, got);
+      if (none) return;
+    }
+  }
+
+  // `got` is the result of receiving into buffer_.
+  void take(size_t index, ssize_t got) {
+    Connection& connection = connections_[index];
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0) {
       if (got == 0) errno = 0;
@@ -259,6 +298,7 @@ class Load {
     Connection& connection = connections_[index];
     const uint64_t now = now_ns();
     histogram_.record(now - std::min(now, connection.started));
+    if (measuring_ && options_.resume && !TlsClient::resumed(connection.tls)) error("not resumed");
     connection.in_flight = false;
     --in_flight_;
     if (options_.reconnect) close(connection);
@@ -268,6 +308,8 @@ class Load {
   }
 
   void close(Connection& connection) {
+    if (connection.tls != nullptr) tls_.close(connection.tls);
+    connection.tls = nullptr;
     ::close(connection.fd);
     connection.fd = -1;
   }
@@ -304,6 +346,7 @@ class Load {
   Options options_;
   std::vector<Connection> connections_;  // the idle ones first; the index is the tag
   std::vector<size_t> free_;             // active ones with nothing in flight
+  TlsClient tls_;
   Poller poller_;
   Histogram histogram_;
   std::string first_error_;
@@ -311,6 +354,7 @@ class Load {
   uint64_t errors_ = 0;
   uint64_t next_due_ = 0;  // of the next request, with a rate
   bool issuing_ = false;
+  bool measuring_ = false;
   std::array<char, 256 << 10> buffer_{};
 };
 
@@ -338,6 +382,10 @@ Options options_of(int argc, char** argv) {
       options.http = given != 0;
     else if (name == "reconnect")
       options.reconnect = given != 0;
+    else if (name == "tls")
+      options.tls = given != 0;
+    else if (name == "resume")
+      options.resume = given != 0;
     else if (name == "connections")
       options.connections = given;
     else if (name == "idle")
@@ -357,6 +405,7 @@ Options options_of(int argc, char** argv) {
     fail("--port, --request and --expect are needed");
   }
   if (options.reconnect && options.idle > 0) fail("--reconnect and --idle exclude each other");
+  if (options.resume && !options.tls) fail("--resume needs --tls");
   return options;
 }
 

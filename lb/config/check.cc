@@ -79,8 +79,8 @@ class Checker {
     for (const char* key : {"request_headers", "request_body", "client_idle", "keep_alive"}) {
       conflict(find(node, "timeouts", key), std::string("`") + key + kTcpListener);
     }
-    for (const char* key :
-         {"limits", "http_versions", "h2", "trusted_proxies", "forwarded", "x_forwarded"}) {
+    for (const char* key : {"limits", "http_versions", "h2", "trusted_proxies", "forwarded",
+                            "x_forwarded", "client_certificate_headers"}) {
       conflict(node.find(key), std::string("`") + key + kTcpListener);
     }
   }
@@ -106,8 +106,10 @@ class Checker {
   }
 
   void check_preread(const Listener& listener, const Node& node) {
-    if (listener.protocol == Protocol::kHttp) {
-      conflict(node.find("preread"), "`preread` is for listeners with protocol = \"tcp\"");
+    if (listener.protocol == Protocol::kHttp && listener.preread.sni) {
+      if (node.find("tls") != nullptr) return;
+      conflict(node.find("preread"),
+               "`preread` is for listeners with protocol = \"tcp\", and for HTTP with `tls`");
     } else if (listener.preread.sni) {
       conflict(node.find("tls"),
                "`preread.sni` passes TLS through, so `tls` never gets to speak it");
@@ -116,20 +118,6 @@ class Checker {
         conflict(find(node, "preread", key),
                  std::string("`") + key + "` has no effect without sni = true");
       }
-    }
-  }
-
-  // What cannot be had together with TLS to the servers yet.
-  void check_with_tls(const Upstream& upstream, const Node& node) {
-    if (!upstream.tls.enabled) return;
-    const Node* send = node.find("send_proxy_protocol");
-    if (send != nullptr && upstream.send_proxy != ProxySend::kOff) {
-      report_.error("E0105", send->key_span, "a PROXY header before TLS is not supported yet");
-    }
-    const Node* type = find(node, "health", "type");
-    if (type != nullptr && upstream.health.type == HealthType::kHttp) {
-      report_.error("E0105", type->span, "HTTP checks over TLS are not supported yet",
-                    "use type = \"tcp\"");
     }
   }
 
@@ -154,9 +142,8 @@ class Checker {
     }
     check_servers(upstream, servers);
     check_balance(upstream, node);
-    check_health(upstream.health, node);
+    check_health(upstream, node);
     check_send_proxy(upstream, node);
-    check_with_tls(upstream, node);
     if (upstream.protocol == Protocol::kHttp) return;
     conflict(node.find("pool"), "`pool` is for HTTP, but this upstream has protocol = \"tcp\"");
     for (const char* key : {"response_headers", "server_idle"}) {
@@ -206,7 +193,8 @@ class Checker {
     }
   }
 
-  void check_health(const Health& health, const Node& node) {
+  void check_health(const Upstream& upstream, const Node& node) {
+    const Health& health = upstream.health;
     const Node* table = node.find("health");
     if (table == nullptr || table->kind != Node::Kind::kTable) return;
     if (health.type == HealthType::kOff && table->find("type") == nullptr) {
@@ -216,6 +204,9 @@ class Checker {
     }
     if (health.type == HealthType::kTcp) {
       for (const char* key : {"method", "path", "host", "expect"}) {
+        // Over TLS a host is the name that is asked for, where there is no fixed one.
+        const bool named = upstream.tls.enabled && upstream.tls.sni.empty();
+        if (named && std::string_view(key) == "host") continue;
         conflict(table->find(key), std::string("`") + key + "` belongs to type = \"http\"");
       }
     }
@@ -294,6 +285,10 @@ class Checker {
       const Listener& listener = draft_.config.listeners[index];
       tcp = tcp || listener.protocol == Protocol::kTcp;
       if (upstream == nullptr || listener.protocol == upstream->protocol) continue;
+      if (tcp && listener.preread.sni) {  // Passed through, beside what is decrypted.
+        check_pass_through(route, node, listener);
+        continue;
+      }
       report_
           .error("E0215", name->span,
                  "listener \"" + listener.name + "\" has protocol = \"" +
@@ -305,7 +300,8 @@ class Checker {
     }
     check_tls_match(route, node, tcp);
     if (!tcp) return;
-    for (const char* key : {"host", "path", "path_prefix", "path_regex", "method", "header"}) {
+    for (const char* key :
+         {"host", "path", "path_prefix", "path_regex", "method", "header", "client_certificate"}) {
       const Node* http = find(node, "match", key);
       if (http == nullptr) continue;
       report_.error("E0216", http->key_span,
@@ -319,6 +315,16 @@ class Checker {
                     std::string("`") + key + "` is for HTTP, but this route carries TCP",
                     std::string(key) == "timeouts" ? "set them in the upstream" : "");
     }
+  }
+
+  // Without a name it would take everything, and nobody could be answered here.
+  void check_pass_through(const Route& route, const Node& node, const Listener& listener) {
+    if (!route.match.sni.empty() || !route.match.alpn.empty()) return;
+    if (find(node, "match", "sni") != nullptr || find(node, "match", "alpn") != nullptr) return;
+    conflict(node.find("upstream"),
+             "listener \"" + listener.name +
+                 "\" speaks HTTP, so a route to a TCP upstream needs `sni` or `alpn`",
+             "or leave listener \"" + listener.name + "\" out");
   }
 
   // What a route can know of TLS, it knows from the hello that its listeners read.

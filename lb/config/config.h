@@ -118,6 +118,7 @@ struct Listener {
   bool forwarded = false;       // also write RFC 7239 Forwarded
   bool x_forwarded = true;      // write X-Forwarded-For, -Proto, -Host
   std::optional<uint32_t> tls;  // index of a profile; absent: clear text
+  ClientCertificateHeaders certificate_headers;
 
   [[nodiscard]] bool speaks(HttpVersion version) const {
     for (const HttpVersion one : http_versions) {
@@ -142,6 +143,7 @@ struct Match {
   std::vector<HeaderMatch> headers;      // all must hold
   std::vector<std::string> sni;          // as host; TCP with preread only, as is alpn
   std::vector<std::string> alpn;         // the client offers one of them
+  uint32_t client_certificate = 0;       // bits by TlsVerdict; 0: any
   // Kinds are and-ed, alternatives of one kind are or-ed; the three path kinds are one.
   [[nodiscard]] bool empty() const;
 };
@@ -319,6 +321,8 @@ struct Config {
   std::vector<Upstream> upstreams;
   std::vector<TlsProfile> tls_profiles;
   std::vector<TlsCertificates> tls_certificates;
+  // The names of all listeners' certificate_headers as http1::fold_name() makes them, each once.
+  std::vector<std::string> own_names;
   AccessLog access_log;
   ProcessLog process_log;
   Metrics metrics;

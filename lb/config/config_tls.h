@@ -48,9 +48,20 @@ struct TlsProfile {
   std::vector<std::string> groups{"X25519", "P-256", "P-384"};  // BoringSSL's names; never empty
   std::vector<uint32_t> certificates;                           // indices, in order; never empty
   bool strict_sni = false;
+  bool ocsp = true;  // staple the responses that lie beside certificates
   TlsTickets tickets;
   TlsClientAuth client_auth;
   uint64_t handshakes_per_shard = UINT64_MAX;  // a second
+};
+
+// The fields that tell servers about a client's certificate, lower case. Empty: not said.
+struct ClientCertificateHeaders {
+  bool enabled = false;  // the table is there
+  std::string verify = "x-ssl-client-verify";
+  std::string subject = "x-ssl-client-subject";
+  std::string issuer = "x-ssl-client-issuer";
+  std::string serial = "x-ssl-client-serial";
+  std::string fingerprint = "x-ssl-client-fingerprint";
 };
 
 struct UpstreamTls {

@@ -7,8 +7,10 @@
 #include <string>
 #include <utility>
 
+#include "core/tls_facts.h"
 #include "lb/config/store.h"
 #include "lb/config/suggest.h"
+#include "proto/http1_write.h"
 
 namespace ringway::config {
 namespace {
@@ -88,6 +90,23 @@ void read_path(Reader& reader, const Key& key, const Node& node, FilePath& out) 
   if (out.place.source_line.size() > kLineBytesMax) out.place.source_line.clear();
 }
 
+void read_own_name(Reader& reader, const Key& key, const Node& node, std::string& out) {
+  std::string name = node.text;
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  if (name == key.word) {
+    out.clear();
+  } else if (!http1::valid_field_name(name)) {
+    reader.report.error("E0309", node.span, "\"" + node.text + "\" is no field name");
+  } else if (!http1::is_editable_field_name(name)) {
+    reader.report.error("E0318", node.span, "`" + name + "` cannot be changed",
+                        "the balancer writes it itself");
+  } else {
+    out = std::move(name);
+  }
+}
+
 std::vector<std::string> modern_ciphers() {
   return {std::begin(kModern), std::end(kModern)};
 }
@@ -123,6 +142,28 @@ void group(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   reader.report.error(
       "E0321", node.span, "the TLS library has no group \"" + node.text + "\"",
       near.empty() ? "X25519, P-256, P-384 or P-521" : "did you mean \"" + near + "\"?");
+}
+
+void client_certificate(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  auto& bits = member<&Match::client_certificate>(object);
+  constexpr auto kCount = static_cast<uint32_t>(TlsVerdict::kCount);
+  constexpr uint32_t kGood =
+      1U << static_cast<unsigned>(TlsVerdict::kNone) | 1U << static_cast<unsigned>(TlsVerdict::kOk);
+  if (node.text == "refused") {
+    bits |= ((1U << kCount) - 1) & ~kGood;
+    return;
+  }
+  std::vector<std::string_view> names{"refused"};
+  for (uint32_t i = 0; i < kCount; ++i) {
+    names.push_back(name_of(static_cast<TlsVerdict>(i)));
+    if (node.text != names.back()) continue;
+    bits |= 1U << i;
+    return;
+  }
+  const std::string near(closest(node.text, names));
+  reader.report.error(
+      "E0303", node.span, "\"" + node.text + "\" is nothing that a certificate can be",
+      near.empty() ? "such as \"ok\", \"none\", \"refused\"" : "did you mean \"" + near + "\"?");
 }
 
 void handshake_rate(Reader& reader, const Key& key, const Node& node, void* object) {

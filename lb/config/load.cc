@@ -57,7 +57,7 @@ uint32_t LoadResult::warnings() const {
 
 bool Match::empty() const {
   return host.empty() && path.empty() && path_prefix.empty() && path_regex.empty() &&
-         method.empty() && headers.empty();
+         method.empty() && headers.empty() && client_certificate == 0;
 }
 
 LoadResult load_file(const std::string& path) {

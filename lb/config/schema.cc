@@ -333,6 +333,7 @@ const Section* const kAll[] = {
     &kListenerProxySection,
     &kListenerPrereadSection,
     &kListenerHttp2Section,
+    &kListenerCertificateSection,
     &kListenerLimitsSection,
     &kListenerTimeoutsSection,
     &kRouteSection,

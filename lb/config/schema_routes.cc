@@ -95,9 +95,12 @@ constexpr Key kPrereadKeys[] = {
      .kind = Kind::kBoolean,
      .number = store<&Preread::sni>,
      .initial = "false",
-     .doc = "Read the client's TLS hello, so that routes can `match` its `sni` and `alpn`. "
-            "Nothing is decrypted; every byte is passed on as it came. What is not TLS, and a "
-            "hello without a name, goes to routes without `sni` only.",
+     .doc =
+         "Read the client's TLS hello, so that routes can `match` its `sni` and `alpn`. "
+         "Nothing is decrypted; every byte is passed on as it came. What is not TLS, and a "
+         "hello without a name, goes to routes without `sni` only. On an HTTP listener, which "
+         "needs `tls` then, clients that a route to a TCP upstream takes (it names the listener, "
+         "and `sni` or `alpn`) are passed through, and all others are answered here.",
      .example = "true"},
     {.name = "timeout",
      .kind = Kind::kDuration,
@@ -186,7 +189,7 @@ constexpr Key kListenerKeys[] = {
      .kind = Kind::kTable,
      .section = &kListenerPrereadSection,
      .into = into<&Listener::preread>,
-     .doc = "What is read before a TCP client is routed."},
+     .doc = "What is read of a TLS hello before its client is routed."},
     {.name = "http_versions",
      .kind = Kind::kTexts,
      .max = 2,
@@ -202,6 +205,15 @@ constexpr Key kListenerKeys[] = {
      .section = &kListenerHttp2Section,
      .into = into<&Listener::h2>,
      .doc = "Bounds of HTTP/2 connections."},
+    {.name = "client_certificate_headers",
+     .kind = Kind::kTable,
+     .section = &kListenerCertificateSection,
+     .into = [](void* object) -> void* {
+       auto& headers = member<&Listener::certificate_headers>(object);
+       headers.enabled = true;  // the table is there
+       return &headers;
+     },
+     .doc = "What servers are told about the client's certificate."},
     {.name = "limits",
      .kind = Kind::kTable,
      .section = &kListenerLimitsSection,
@@ -271,12 +283,21 @@ constexpr Key kMatchKeys[] = {
      .clear = clear<&Match::headers>,
      .doc = "Fields that all must be there: a name, and the exact value or `true` for any.",
      .example = "{ x-beta = true }"},
+    {.name = "client_certificate",
+     .kind = Kind::kTexts,
+     .max = 20,
+     .text = item::client_certificate,
+     .clear = [](void* object) { member<&Match::client_certificate>(object) = 0; },
+     .doc = "What became of the client's certificate: `\"ok\"`, `\"none\"`, `\"refused\"`, or one "
+            "of the reasons of `ringway_tls_refused_certificates_total`, such as `\"expired\"`.",
+     .example = "[\"none\", \"refused\"]"},
     {.name = "sni",
      .kind = Kind::kTexts,
      .max = 1000,
      .text = item::sni,
      .clear = clear<&Match::sni>,
-     .doc = "TCP listeners with `preread` only: server names of the TLS hello, as in `host`.",
+     .doc = "Listeners with `preread` only, and routes to TCP upstreams: server names of the TLS "
+            "hello, as in `host`.",
      .example = "[\"*.db.example.com\"]"},
     {.name = "alpn",
      .kind = Kind::kTexts,

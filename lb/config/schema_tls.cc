@@ -28,6 +28,37 @@ constexpr Key file_key(const char* name, bool required, const char* doc, const c
           .example = example};
 }
 
+// A key that names a field for servers.
+template <auto M>
+constexpr Key field_key(const char* name, const char* initial, const char* doc,
+                        const char* example) {
+  return {.name = name,
+          .kind = Kind::kText,
+          .word = "off",
+          .text = [](Reader& reader, const Key& key, const Node& node,
+                     void* object) { read_own_name(reader, key, node, member<M>(object)); },
+          .initial = initial,
+          .doc = doc,
+          .example = example};
+}
+constexpr Key kCertificateHeaderKeys[] = {
+    field_key<&ClientCertificateHeaders::verify>(
+        "verify", "x-ssl-client-verify",
+        "`SUCCESS`, `NONE` (there is no certificate, or none was asked for) or `FAILED:` and the "
+        "reason, as in metrics. With the last two nothing else is said. `\"off\"`: not said, here "
+        "and below.",
+        "\"ssl-client-verify\""),
+    field_key<&ClientCertificateHeaders::subject>(
+        "subject", "x-ssl-client-subject", "The certificate's subject, by RFC 2253.", "\"off\""),
+    field_key<&ClientCertificateHeaders::issuer>("issuer", "x-ssl-client-issuer",
+                                                 "Its issuer, likewise.", "\"off\""),
+    field_key<&ClientCertificateHeaders::serial>(
+        "serial", "x-ssl-client-serial", "Its serial number, hexadecimal, upper case.", "\"off\""),
+    field_key<&ClientCertificateHeaders::fingerprint>(
+        "fingerprint", "x-ssl-client-fingerprint",
+        "The SHA-256 of the whole certificate, hexadecimal, lower case.", "\"off\""),
+};
+
 constexpr std::string_view kLaterTickets[] = {"share"};
 constexpr Key kTicketKeys[] = {
     {.name = "rotate",
@@ -49,8 +80,9 @@ constexpr Key kClientAuthKeys[] = {
      .choices = kAuthModes,
      .number = store<&TlsClientAuth::mode>,
      .initial = "off",
-     .doc = "`\"required\"`: no handshake without a valid certificate. `\"optional\"`: one that is "
-            "given has to be valid.",
+     .doc = "`\"required\"`: no handshake without a valid certificate. `\"optional\"`: whatever is "
+            "given, or nothing; routes (`match.client_certificate`) and servers "
+            "(`client_certificate_headers` of the listener) decide.",
      .example = "\"required\""},
     file_key<&TlsClientAuth::ca>("ca", false,
                                  "The authorities that sign clients' certificates, PEM. Needed "
@@ -61,7 +93,9 @@ constexpr Key kClientAuthKeys[] = {
         "Lists of revoked certificates, PEM: one of each authority that has signed clients.",
         "\"/etc/ringway/clients.crl\""),
 };
-constexpr std::string_view kLaterProfile[] = {"early_data", "ocsp", "ktls", "ech", "alpn"};
+constexpr std::string_view kLaterProfile[] = {"early_data", "ktls", "ech", "alpn"};
+constexpr Choice kOcsp[] = {{"off", 0}, {"file", 1}};
+constexpr std::string_view kLaterOcsp[] = {"auto"};
 constexpr Key kProfileKeys[] = {
     {.name = "certificates",
      .kind = Kind::kTexts,
@@ -111,6 +145,15 @@ constexpr Key kProfileKeys[] = {
          "Refuses clients that name no server, or one without a certificate here, with the alert "
          "unrecognized_name (112).",
      .example = "true"},
+    {.name = "ocsp",
+     .kind = Kind::kEnum,
+     .choices = kOcsp,
+     .later = kLaterOcsp,
+     .number = store<&TlsProfile::ocsp>,
+     .initial = "file",
+     .doc = "`\"file\"`: the OCSP response (DER) in the file `CERT.ocsp` beside a certificate is "
+            "stapled until its next update. `\"off\"`: none is.",
+     .example = "\"off\""},
     {.name = "tickets",
      .kind = Kind::kTable,
      .word = "off",
@@ -135,7 +178,7 @@ constexpr Key kProfileKeys[] = {
 constexpr Key kCertificatesKeys[] = {
     file_key<&TlsCertificates::cert>("cert", false,
                                      "The chain, PEM, the server's own certificate first. Needs "
-                                     "`key`. A file `CERT.ocsp` beside it is stapled.",
+                                     "`key`.",
                                      "\"/etc/ringway/tls/example.com.pem\""),
     file_key<&TlsCertificates::key>("key", false,
                                     "The private key of `cert`, PEM without a pass phrase: RSA of "
@@ -213,6 +256,14 @@ constexpr Key kUpstreamTlsCertificateKeys[] = {
 
 }  // namespace
 
+const Section kListenerCertificateSection{
+    .path = "listeners.NAME.client_certificate_headers",
+    .doc =
+        "Fields that tell servers about the client's certificate. Only with this table are they "
+        "written. What clients send by these names is removed on every listener, certificate or "
+        "not, trailers included, and so is what servers may take for them: `X_SSL_CLIENT_VERIFY` "
+        "and the like. On listeners without this table `trusted_proxies` may send them.",
+    .keys = kCertificateHeaderKeys};
 const Section kTlsSection{.path = "tls", .doc = "TLS for clients.", .keys = kTlsKeys};
 const Section kTlsProfileSection{.path = "tls.profiles.NAME",
                                  .doc = "How TLS is spoken with clients, and with whose name.",

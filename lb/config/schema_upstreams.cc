@@ -265,8 +265,10 @@ constexpr Key kHealthKeys[] = {
      .later = kLaterHealthTypes,
      .number = store<&Health::type>,
      .initial = "off",
-     .doc = "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected. "
-            "Required in this table unless it is inherited.",
+     .doc = "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected. With "
+            "`[upstreams.NAME.tls]` checks speak TLS as requests do, so that a certificate that is "
+            "no good makes its server down, for `\"tcp\"` too. Required in this table unless it is "
+            "inherited.",
      .example = "\"tcp\""},
     kInterval,
     kFastInterval,
@@ -304,8 +306,10 @@ constexpr Key kHealthKeys[] = {
     {.name = "host",
      .kind = Kind::kText,
      .text = item::health_host,
-     .doc = "`http` only: the Host field; absent: the server's address, \"localhost\" for a unix "
-            "socket.",
+     .doc =
+         "The Host field; absent: the server's address, \"localhost\" for a unix socket. Over "
+         "TLS also the name that is asked for, unless `tls.sni` is a fixed one, so `\"tcp\"` may "
+         "have it there; with neither, the certificate must be for the server's address.",
      .example = "\"api.example.com\""},
     {.name = "expect",
      .kind = Kind::kTable,
@@ -372,8 +376,9 @@ constexpr Key kUpstreamKeys[] = {
      .choices = kProxySends,
      .number = store<&Upstream::send_proxy>,
      .initial = "off",
-     .doc = "The PROXY header that every connection to these servers begins with: it names the "
-            "client. An HTTP connection that carries one is used again by the same client "
+     .doc = "The PROXY header that every connection to these servers begins with, in clear also "
+            "before TLS: it names the client. An HTTP connection that carries one is used again by "
+            "the same client "
             "connection only, so `pool.warm` has no place beside it.",
      .example = "\"v2\""},
     {.name = "send_proxy_tlvs",
@@ -382,10 +387,10 @@ constexpr Key kUpstreamKeys[] = {
      .text = item::proxy_tlv,
      .clear = clear_tlvs,
      .doc = "What a header of version 2 says beside the addresses, as far as it is known: "
-            "`\"alpn\"` and `\"ssl\"` if the client's own PROXY header said so, `\"authority\"` "
-            "(the TLS server name) likewise or from `preread`, `\"unique_id\"` from there or made "
-            "here and then "
-            "in the access log too, `\"crc32c\"` always.",
+            "`\"alpn\"`, `\"authority\"` (the TLS server name) and `\"ssl\"` (version, cipher, the "
+            "client's certificate) of the TLS that the listener speaks, else as the client's own "
+            "PROXY header said, `\"authority\"` also from `preread`; `\"unique_id\"` from there or "
+            "made here and then in the access log too; `\"crc32c\"` always.",
      .example = "[\"unique_id\", \"crc32c\"]"},
     {.name = "balance",
      .kind = Kind::kTable,

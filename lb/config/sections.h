@@ -9,6 +9,7 @@ extern const Section kListenerSection;
 extern const Section kListenerProxySection;
 extern const Section kListenerPrereadSection;
 extern const Section kListenerHttp2Section;
+extern const Section kListenerCertificateSection;
 extern const Section kListenerLimitsSection;
 extern const Section kListenerTimeoutsSection;
 extern const Section kRouteSection;

@@ -42,6 +42,9 @@ void clear(void* object) {
 // Reads an absolute path, with its place for what is found out when the file is read.
 void read_path(Reader& reader, const Key& key, const Node& node, FilePath& out);
 
+// Reads a field name that the balancer writes, lower case; "off": empty.
+void read_own_name(Reader& reader, const Key& key, const Node& node, std::string& out);
+
 // Items of the schema that need a look of their own; defined in items.cc and items_tls.cc. Each
 // reports what is wrong with `node` and stores it otherwise.
 namespace item {
@@ -55,6 +58,7 @@ Text http_version;
 Text host;
 Text sni;
 Text alpn;
+Text client_certificate;
 Text path;
 Text path_prefix;
 Text path_regex;

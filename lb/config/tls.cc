@@ -1,10 +1,12 @@
 // lb/config/tls.cc - names between listeners, profiles and certificates, and what TLS keys need.
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lb/config/missing.h"
 #include "lb/config/resolve.h"
+#include "proto/own_fields.h"
 
 namespace ringway::config {
 namespace {
@@ -26,6 +28,7 @@ class TlsResolver {
     for (size_t i = 0; i < config_.listeners.size(); ++i) {
       resolve_listener(config_.listeners[i], *reader_.draft.listeners[i]);
     }
+    for (const Listener& listener : config_.listeners) add_own_names(listener);
     for (Upstream& upstream : config_.upstreams) {
       UpstreamTls& tls = upstream.tls;
       const bool http = upstream.protocol == Protocol::kHttp;
@@ -34,6 +37,18 @@ class TlsResolver {
   }
 
  private:
+  void add_own_names(const Listener& listener) {
+    const ClientCertificateHeaders& headers = listener.certificate_headers;
+    if (!headers.enabled) return;
+    for (const std::string* name : {&headers.verify, &headers.subject, &headers.issuer,
+                                    &headers.serial, &headers.fingerprint}) {
+      std::string folded = http1::fold_name(*name);
+      auto& known = config_.own_names;
+      if (folded.empty() || std::find(known.begin(), known.end(), folded) != known.end()) continue;
+      known.push_back(std::move(folded));
+    }
+  }
+
   void resolve_profile(TlsProfile& profile, const Node& node) {
     const Node* names = node.find("certificates");
     if (names == nullptr) return;
@@ -96,12 +111,16 @@ class TlsChecker {
       check_profile(config.tls_profiles[i], *draft_.tls_profiles[i]);
     }
     for (size_t i = 0; i < config.listeners.size(); ++i) {
+      check_certificate_headers(*draft_.listeners[i], config.listeners[i]);
       if (draft_.listeners[i]->find("tls") != nullptr) continue;
       conflict(find(*draft_.listeners[i], "timeouts", "tls_handshake"),
                "`tls_handshake` has no effect on a listener without `tls`");
     }
     for (size_t i = 0; i < config.upstreams.size(); ++i) {
       check_upstream(config.upstreams[i], *draft_.upstreams[i]);
+    }
+    for (size_t i = 0; i < config.routes.size(); ++i) {
+      check_header_match(config.routes[i], *draft_.routes[i]);
     }
     if (complete_ && !report_.failed()) check_use();
   }
@@ -110,6 +129,39 @@ class TlsChecker {
   void conflict(const Node* node, std::string message, std::string label = {}) {
     if (node != nullptr) {
       report_.error("E0317", node->key_span, std::move(message), std::move(label));
+    }
+  }
+
+  // Servers may take two names for one, and could not tell then which is which.
+  void check_certificate_headers(const Node& node, const Listener& listener) {
+    const Node* table = node.find("client_certificate_headers");
+    if (table == nullptr || table->kind != Node::Kind::kTable) return;
+    const ClientCertificateHeaders& headers = listener.certificate_headers;
+    std::vector<std::string> seen;
+    const std::pair<const char*, const std::string*> all[] = {
+        {"verify", &headers.verify},
+        {"subject", &headers.subject},
+        {"issuer", &headers.issuer},
+        {"serial", &headers.serial},
+        {"fingerprint", &headers.fingerprint}};
+    for (const auto& [key, name] : all) {
+      if (name->empty()) continue;
+      std::string folded = http1::fold_name(*name);
+      if (std::find(seen.begin(), seen.end(), folded) != seen.end()) {
+        const Node* at = table->find(key);
+        conflict(at != nullptr ? at : table,
+                 std::string("`") + key + "` has the name of another field");
+      }
+      seen.push_back(std::move(folded));
+    }
+  }
+
+  void check_header_match(const Route& route, const Node& node) {
+    for (const HeaderMatch& header : route.match.headers) {
+      if (!http1::is_own_name(header.name, draft_.config.own_names)) continue;
+      conflict(find(node, "match", "header"),
+               "`" + header.name + "` is a field that clients cannot send",
+               "`client_certificate` is what a route can match");
     }
   }
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/tls_client.h"
+#include "core/tls_session.h"
 #include "lb/proxy_gate.h"
 
 namespace ringway {
@@ -46,10 +48,15 @@ std::string_view host_of(const CheckTarget& target) {
   return target.address_text;
 }
 
-// All that a check sends.
-std::string request_of(const CheckTarget& target) {
+// The PROXY header that a check begins with, and `request`, behind it.
+std::string with_header(const CheckTarget& target, std::string_view request) {
   char room[proxy::kV1BytesMax];
-  std::string request(write_own_proxy_header(target.health.send_proxy, room));
+  return std::string(write_own_proxy_header(target.health.send_proxy, room)).append(request);
+}
+
+// All that a check sends once it is connected. Before TLS the header has gone out already.
+std::string request_of(const CheckTarget& target) {
+  std::string request = target.tls.enabled ? std::string() : with_header(target, {});
   if (target.health.type == config::HealthType::kTcp) return request;
   return request + target.health.method + " " + target.health.path +
          " HTTP/1.1\r\nHost: " + std::string(host_of(target)) +
@@ -58,14 +65,13 @@ std::string request_of(const CheckTarget& target) {
 
 }  // namespace
 
-Watched::Watched(Io& io, Timers& timers, HealthEvents& events, WatchedOwner& owner,
+Watched::Watched(StreamEnv& env, Timers& timers, HealthEvents& events, WatchedOwner& owner,
                  CheckTarget target)
-    : io_(io),
+    : env_(env),
       timers_(timers),
       events_(events),
       owner_(owner),
       target_(std::move(target)),
-      socket_(*this),
       timer_(*this) {
   if (target_.health.type == config::HealthType::kHttp) {
     parser_ = std::make_unique<http1::HeadParser>(kFields);
@@ -73,7 +79,7 @@ Watched::Watched(Io& io, Timers& timers, HealthEvents& events, WatchedOwner& own
 }
 
 Watched::~Watched() {
-  RW_CHECK(!socket_.open());
+  RW_CHECK(!attached());
 }
 
 void Watched::schedule(int64_t delay_ms) {
@@ -82,20 +88,25 @@ void Watched::schedule(int64_t delay_ms) {
 
 void Watched::on_timer(Timer& /*timer*/) {
   if (checking_) {
-    return conclude(Result::kFailed, std::string(connected_ ? "response" : "connect") +
-                                         ": timeout after " +
+    return conclude(Result::kFailed, std::string(stage()) + ": timeout after " +
                                          std::to_string(target_.health.timeout) + " ms");
   }
   if (owner_.may_start(*this)) start();
 }
 
+std::string_view Watched::stage() const {
+  if (connected_) return "response";
+  const TlsSession* tls = stream_->tls();
+  return tls != nullptr && tls->in_handshake() ? "TLS handshake" : "connect";
+}
+
 void Watched::start() {
   RW_CHECK(!stopped_);  // What waits leaves the queue before it is stopped.
-  RW_CHECK(!checking_ && !socket_.open());
+  RW_CHECK(!checking_ && !attached());
   started_ms_ = now_ms();
   checking_ = true;
   decided_ = connected_ = head_done_ = false;
-  const int error = io_.connect(socket_, target_.address.get(), target_.address.length);
+  const int error = connect();
   if (error == 0) return timers_.set(timer_, started_ms_ + target_.health.timeout);
   checking_ = false;
   count(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
@@ -104,34 +115,54 @@ void Watched::start() {
   owner_.on_check_over();
 }
 
+int Watched::connect() {
+  stream_.emplace(*this, env_);
+  const int error = stream_->connect(target_.address);
+  if (error != 0 || target_.tls.context == nullptr) return error;
+  const std::string header = with_header(target_, {});
+  tls_context_ = target_.tls.context;
+  // Without room for it on_connected() finds out.
+  (void)stream_->start_tls_client(
+      *tls_context_,
+      {.server_name = target_.tls.name, .verify_name = target_.tls.verify_name, .preface = header});
+  return 0;
+}
+
 void Watched::on_connected(Socket& /*socket*/, int error) {
   if (decided_) return;
+  if (error == 0 && target_.tls.enabled && stream_->tls() == nullptr) {
+    if (tls_context_ != nullptr) return fail("TLS", ENOBUFS);
+    return conclude(Result::kFailed, "TLS: its settings cannot be used");
+  }
   if (error != 0) return fail("connect", error);
   connected_ = true;
   request_ = request_of(target_);
-  request_sent_ = 0;
   if (target_.health.type == config::HealthType::kTcp) return send_request();
   received_.clear();
   body_text_.clear();
   expect_response();
-  io_.set_receiving(socket_, true);
+  stream_->set_receiving(true);
   send_request();
 }
 
 void Watched::send_request() {
-  if (request_.empty()) return conclude(Result::kPassed, "connected");  // That was the check.
-  const iovec piece{.iov_base = request_.data() + request_sent_,
-                    .iov_len = request_.size() - request_sent_};
-  const ssize_t sent = io_.send(socket_, {&piece, 1});
+  if (request_.empty()) return sent();
+  const iovec piece{.iov_base = request_.data(), .iov_len = request_.size()};
   // A server that resets at once may have said why; but nothing says that it is well.
-  if (sent < 0) return fail("request", static_cast<int>(-sent));
-  request_sent_ += static_cast<size_t>(sent);
-  if (request_sent_ < request_.size()) return io_.want_writable(socket_);
-  if (target_.health.type == config::HealthType::kTcp) conclude(Result::kPassed, "connected");
+  if (!stream_->write({&piece, 1})) return fail("request", stream_->error());
+  if (stream_->queued() == 0) sent();
 }
 
 void Watched::on_writable(Socket& /*socket*/) {
-  if (!decided_) send_request();
+  if (decided_) return;
+  if (!stream_->flush()) return fail("request", stream_->error());
+  if (stream_->queued() == 0) sent();
+}
+
+// For a TCP check that was all.
+void Watched::sent() {
+  if (target_.health.type != config::HealthType::kTcp) return;
+  conclude(Result::kPassed, target_.tls.enabled ? "connected, with TLS" : "connected");
 }
 
 void Watched::expect_response() {
@@ -227,6 +258,11 @@ void Watched::on_receive_end(Socket& /*socket*/, int error) {
 }
 
 void Watched::fail(std::string_view stage, int error) {
+  const TlsSession* tls = stream_->tls();
+  const TlsFailure failure = tls == nullptr ? TlsFailure() : tls->failure();
+  if (failure.cause != TlsCause::kNone && failure.cause != TlsCause::kNoMemory) {
+    return conclude(Result::kFailed, std::string(failure.text()));
+  }
   conclude(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
            std::string(stage) + ": " + strerrordesc_np(error));
 }
@@ -236,12 +272,13 @@ void Watched::conclude(Result result, const std::string& reason) {
   if (decided_) return;
   decided_ = true;
   timers_.cancel(timer_);
-  io_.close(socket_);
+  stream_->close();
   count(result, reason);
 }
 
 void Watched::on_closed(Socket& /*socket*/) {
   checking_ = false;
+  tls_context_.reset();
   if (!stopped_) schedule(next_delay_ms());
   owner_.on_check_over();
 }
@@ -277,7 +314,7 @@ int64_t Watched::next_delay_ms() const {
 void Watched::stop() {
   stopped_ = decided_ = true;
   timers_.cancel(timer_);
-  if (socket_.open()) io_.close(socket_);
+  if (attached()) stream_->close();
 }
 
 }  // namespace ringway

@@ -5,10 +5,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
-#include "core/io.h"
+#include "core/stream.h"
 #include "core/timers.h"
 #include "lb/health/health.h"
 #include "proto/http1_body.h"
@@ -32,7 +33,8 @@ class WatchedOwner {
 
 class Watched final : public SocketOwner, public TimerOwner {
  public:
-  Watched(Io& io, Timers& timers, HealthEvents& events, WatchedOwner& owner, CheckTarget target);
+  Watched(StreamEnv& env, Timers& timers, HealthEvents& events, WatchedOwner& owner,
+          CheckTarget target);
   ~Watched();
 
   // The first check is due in `delay_ms`.
@@ -41,7 +43,9 @@ class Watched final : public SocketOwner, public TimerOwner {
   void start();
   // No further checks; what is in flight is closed.
   void stop();
-  [[nodiscard]] bool quiet() const { return stopped_ && !socket_.open(); }
+  [[nodiscard]] bool quiet() const { return stopped_ && !attached(); }
+  // From the next check on.
+  void set_tls(CheckTls tls) { target_.tls = std::move(tls); }
   [[nodiscard]] const CheckTarget& target() const { return target_; }
 
   void on_connected(Socket& socket, int error) override;
@@ -59,8 +63,12 @@ class Watched final : public SocketOwner, public TimerOwner {
   // kSkipped: we lacked a descriptor or a port, which says nothing about the server.
   enum class Result : uint8_t { kPassed, kFailed, kSkipped };
 
-  [[nodiscard]] int64_t now_ms() const { return io_.now_us() / 1000; }
+  [[nodiscard]] int64_t now_ms() const { return env_.io.now_us() / 1000; }
+  [[nodiscard]] bool attached() const { return stream_.has_value() && stream_->attached(); }
+  // Starts the connection, with TLS where that is spoken. Returns an errno.
+  [[nodiscard]] int connect();
   void send_request();
+  void sent();
   void expect_response();
   // Both return whether the body is to be read: the check is not decided yet, and the head is
   // whole.
@@ -69,24 +77,26 @@ class Watched final : public SocketOwner, public TimerOwner {
   void read_body();
   void take_body(std::string_view piece);
   void lack_of_body_text();
-  // The kernel's word ends the check; `stage` is where.
+  // What a connection that is not up yet waits for.
+  [[nodiscard]] std::string_view stage() const;
+  // The kernel's word, or that of TLS, ends the check; `stage` is where.
   void fail(std::string_view stage, int error);
   // The check is decided; its socket is closed, and the next one is due later.
   void conclude(Result result, const std::string& reason);
   void count(Result result, const std::string& reason);
   [[nodiscard]] int64_t next_delay_ms() const;
 
-  Io& io_;
+  StreamEnv& env_;
   Timers& timers_;
   HealthEvents& events_;
   WatchedOwner& owner_;
   CheckTarget target_;
-  Socket socket_;
+  std::optional<Stream> stream_;                   // of the check in flight, or of the last one
+  std::shared_ptr<TlsClientContext> tls_context_;  // its
   Timer timer_;  // the next start, or the timeout of the check in flight
   std::unique_ptr<http1::HeadParser> parser_;
   http1::BodyReader body_;
   std::string request_;
-  size_t request_sent_ = 0;
   std::string received_;   // what neither parser nor body reader has taken yet
   std::string body_text_;  // its first kBodyBytes
   int64_t started_ms_ = 0;

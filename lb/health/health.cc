@@ -8,16 +8,40 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/chunks.h"
+#include "core/stream.h"
+#include "core/tls_shard.h"
 #include "lb/health/check.h"
+#include "lb/tls/server_name.h"
 
 namespace ringway {
+
+CheckTls check_tls_of(const config::Upstream& upstream, std::string_view address,
+                      std::shared_ptr<TlsClientContext> context) {
+  if (!upstream.tls.enabled) return {};
+  std::string name = upstream.tls.sni;
+  if (name.empty()) name = name_without_port(upstream.health.host);
+  std::string must_be = name.empty() ? std::string(name_of_address(address)) : std::string();
+  return {.enabled = true,
+          .context = std::move(context),
+          .name = std::move(name),
+          .verify_name = std::move(must_be)};
+}
 
 struct HealthChecker::Impl final : WatchedOwner {
   // Checks in flight at once; the others wait their turn.
   static constexpr size_t kInFlightMax = 256;
+  // A reload leaves some that are being closed.
+  static constexpr size_t kSessionsMax = 4 * kInFlightMax;
+
+  // What checks send is small, so hardly ever does anything wait.
+  static constexpr size_t kChunksMax = kInFlightMax;
 
   Impl(Io& from_io, Timers& from_timers, HealthEvents& from_events)
-      : io(from_io), timers(from_timers), events(from_events) {}
+      : timers(from_timers),
+        events(from_events),
+        tls({.sessions_max = kSessionsMax, .gate = {}}, from_io.now_us()),
+        env{from_io, chunks, &tls} {}
 
   bool may_start(Watched& watched) override {
     if (in_flight >= kInFlightMax) {
@@ -54,9 +78,11 @@ struct HealthChecker::Impl final : WatchedOwner {
     std::erase_if(leaving, [](const auto& watched) { return watched->quiet(); });
   }
 
-  Io& io;
   Timers& timers;
   HealthEvents& events;
+  ChunkPool chunks{kChunksMax};
+  TlsShard tls;
+  StreamEnv env;
   std::vector<std::unique_ptr<Watched>> watched;
   std::vector<std::unique_ptr<Watched>> leaving;  // stopped, their sockets not closed yet
   std::deque<Watched*> waiting;
@@ -91,6 +117,7 @@ void HealthChecker::set_targets(std::vector<CheckTarget> targets) {
     const auto same = by_id.find(target.id);
     if (same != by_id.end() && *same->second != nullptr &&
         is_same((*same->second)->target(), target)) {
+      (*same->second)->set_tls(std::move(target.tls));
       impl.watched.push_back(std::move(*same->second));
       continue;
     }
@@ -100,12 +127,21 @@ void HealthChecker::set_targets(std::vector<CheckTarget> targets) {
         std::max<int64_t>(std::min(target.health.interval, target.health.fast_interval), 1));
     const auto delay = static_cast<int64_t>(hash_bytes(target.id, HashKey{}) % spread);
     impl.watched.push_back(
-        std::make_unique<Watched>(impl.io, impl.timers, impl.events, impl, std::move(target)));
+        std::make_unique<Watched>(impl.env, impl.timers, impl.events, impl, std::move(target)));
     impl.watched.back()->schedule(delay);
   }
   for (auto& watched : old) {
     if (watched != nullptr) impl.retire(std::move(watched));
   }
+}
+
+TlsShard& HealthChecker::tls() {
+  return impl_->tls;
+}
+
+int HealthChecker::run(int64_t now_us) {
+  impl_->tls.run(now_us);
+  return impl_->tls.next_in_ms(now_us);
 }
 
 void HealthChecker::stop() {

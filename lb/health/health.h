@@ -21,6 +21,9 @@
 
 namespace ringway {
 
+class TlsClientContext;
+class TlsShard;
+
 // The verdict on one server. Written by the control thread, read by shards (relaxed).
 class ServerHealth {
  public:
@@ -37,19 +40,35 @@ class ServerHealth {
   std::atomic<bool> up_;
 };
 
+// How a check speaks TLS.
+struct CheckTls {
+  bool enabled = false;
+  // Null: it could not be made, and every check fails. Of HealthChecker::tls().
+  std::shared_ptr<TlsClientContext> context{};
+  std::string name{};         // asked for (SNI); empty: none
+  std::string verify_name{};  // what the certificate must be for; empty: `name`
+};
+
+// What checks of a server of `upstream` at `address` ask for and verify. A request's host cannot
+// choose the name here: it is the fixed one, else the host of the checks, else none, and then the
+// certificate must be for the address.
+[[nodiscard]] CheckTls check_tls_of(const config::Upstream& upstream, std::string_view address,
+                                    std::shared_ptr<TlsClientContext> context);
+
 struct CheckTarget {
   std::string id;  // "upstream/server", unique
   ServerAddress address;
   std::string address_text;
   config::Health health;  // type is not kOff
   std::shared_ptr<ServerHealth> state;
+  CheckTls tls{};
 };
 
 class HealthEvents {
  public:
   // A verdict changed: ServerHealth::up() has the new value. `reason` says what the last check saw,
-  // e.g. "connect: Connection refused", "status 503, expected 200-299", "connect: timeout after
-  // 1000 ms". Called once per change. It must not call the HealthChecker.
+  // e.g. "connect: Connection refused", "tls_verify:wrong_name", "status 503, expected 200-299",
+  // "connect: timeout after 1000 ms". Called once per change. It must not call the HealthChecker.
   virtual void on_verdict(const CheckTarget& target, bool up, std::string_view reason) = 0;
 
  protected:
@@ -68,9 +87,15 @@ class HealthChecker {
   HealthChecker& operator=(const HealthChecker&) = delete;
 
   // Replaces the set of targets. A target with the same id, address, settings and state goes on
-  // undisturbed; new ones start spread over their fast_interval (or interval, if shorter). Checks
-  // in flight of others are closed.
+  // undisturbed, and speaks TLS as it is said now from its next check on; new ones start spread
+  // over their fast_interval (or interval, if shorter). Checks in flight of others are closed.
   void set_targets(std::vector<CheckTarget> targets);
+
+  // What the contexts of CheckTls belong to.
+  [[nodiscard]] TlsShard& tls();
+  // Once per turn, before Io::run_once(). Returns the milliseconds until it has work to do, -1 for
+  // none.
+  int run(int64_t now_us);
 
   // Closes all checks; run turns until idle() before destroying.
   void stop();

@@ -40,24 +40,30 @@ void retire(std::vector<Pointer>& from, std::vector<Pointer>& to) {
 
 }  // namespace
 
+std::shared_ptr<TlsClientContext> make_client_context(TlsShard& shard, TrustCache& trusts,
+                                                      const config::Upstream& upstream,
+                                                      const TlsUpstreamMaterial& material,
+                                                      const std::vector<std::string>& alpn,
+                                                      std::string& error) {
+  const config::UpstreamTls& tls = upstream.tls;
+  TlsClientOptions options;
+  options.policy.version_min = number_of(tls.min_version);
+  options.verify = tls.verify;
+  options.alpn = alpn;
+  options.certificate = material.certificate;
+  options.fin_ends = upstream.protocol == config::Protocol::kHttp;
+  if (tls.verify) {
+    options.trust = trusts.get(material.trust, error);
+    if (options.trust == nullptr) return nullptr;
+  }
+  TlsClientResult made = TlsClientContext::make(shard, options);
+  error = made.error;
+  return std::move(made.context);
+}
+
 ShardTls::ShardTls(int64_t now_us) : shard_({}, now_us) {}
 
 ShardTls::~ShardTls() = default;
-
-std::shared_ptr<const TlsTrust> ShardTls::trust_of(const std::shared_ptr<const TlsTrustText>& text,
-                                                   std::string& error) {
-  // Reading the system's authorities takes milliseconds, so equal ones are made once.
-  for (const Trust& trust : trusts_) {
-    if (trust.text == text || *trust.text == *text) return trust.made;
-  }
-  TlsTrustResult made = TlsTrust::make(text->ca, text->crl);
-  if (made.trust == nullptr) {
-    error = made.error;
-    return nullptr;
-  }
-  trusts_.push_back({text, std::move(made.trust)});
-  return trusts_.back().made;
-}
 
 std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile& profile,
                                                         const TlsProfileMaterial& material,
@@ -75,6 +81,7 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
     }
   }
   options.strict_sni = profile.strict_sni;
+  options.ocsp = profile.ocsp;
   options.client_auth = auth_of(profile.client_auth.mode);
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
@@ -82,30 +89,10 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
   // relayed stream that would pass for its end.
   options.fin_ends = http;
   if (material.client_trust != nullptr) {
-    options.client_trust = trust_of(material.client_trust, error);
+    options.client_trust = trusts_.get(material.client_trust, error);
     if (options.client_trust == nullptr) return nullptr;
   }
   TlsServerResult made = TlsServerContext::make(shard_, options, material.names, material.keys);
-  error = made.error;
-  return std::move(made.context);
-}
-
-std::shared_ptr<TlsClientContext> ShardTls::make_client(const config::Upstream& upstream,
-                                                        const TlsUpstreamMaterial& material,
-                                                        std::string& error) {
-  const config::UpstreamTls& tls = upstream.tls;
-  TlsClientOptions options;
-  options.policy.version_min = number_of(tls.min_version);
-  options.verify = tls.verify;
-  const bool http = upstream.protocol == config::Protocol::kHttp;
-  if (http) options.alpn = {"http/1.1"};
-  options.certificate = material.certificate;
-  options.fin_ends = http;
-  if (tls.verify) {
-    options.trust = trust_of(material.trust, error);
-    if (options.trust == nullptr) return nullptr;
-  }
-  TlsClientResult made = TlsClientContext::make(shard_, options);
   error = made.error;
   return std::move(made.context);
 }
@@ -135,13 +122,17 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   for (size_t i = 0; i < config.upstreams.size(); ++i) {
     const config::Upstream& upstream = config.upstreams[i];
     std::string error;
-    clients_.push_back(upstream.tls.enabled ? make_client(upstream, materials.upstreams[i], error)
-                                            : nullptr);
+    std::vector<std::string> alpn;
+    if (upstream.protocol == config::Protocol::kHttp) alpn = {"http/1.1"};
+    clients_.push_back(
+        upstream.tls.enabled
+            ? make_client_context(shard_, trusts_, upstream, materials.upstreams[i], alpn, error)
+            : nullptr);
     if (upstream.tls.enabled && clients_.back() == nullptr) {
       errors.push_back("upstream \"" + upstream.name + "\": " + error);
     }
   }
-  std::erase_if(trusts_, [](const Trust& trust) { return trust.made.use_count() == 1; });
+  trusts_.sweep();
   return errors;
 }
 

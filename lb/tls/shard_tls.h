@@ -13,10 +13,16 @@
 #include "core/tls_client.h"
 #include "core/tls_server.h"
 #include "core/tls_shard.h"
-#include "core/tls_verify.h"
 #include "lb/tls/tls_materials.h"
+#include "lb/tls/trust_cache.h"
 
 namespace ringway {
+
+// How `upstream` is spoken to over TLS, offering the protocols `alpn`. Null with `error`: the
+// loader has checked everything that can be wrong, so normally not. REQUIRES: upstream.tls.enabled.
+[[nodiscard]] std::shared_ptr<TlsClientContext> make_client_context(
+    TlsShard& shard, TrustCache& trusts, const config::Upstream& upstream,
+    const TlsUpstreamMaterial& material, const std::vector<std::string>& alpn, std::string& error);
 
 class ShardTls {
  public:
@@ -45,23 +51,12 @@ class ShardTls {
   [[nodiscard]] const TlsShard& shard() const { return shard_; }
 
  private:
-  struct Trust {
-    std::shared_ptr<const TlsTrustText> text;
-    std::shared_ptr<const TlsTrust> made;
-  };
-
   [[nodiscard]] std::unique_ptr<TlsServerContext> make_server(const config::TlsProfile& profile,
                                                               const TlsProfileMaterial& material,
                                                               const config::Listener& listener,
                                                               std::string& error);
-  [[nodiscard]] std::shared_ptr<TlsClientContext> make_client(const config::Upstream& upstream,
-                                                              const TlsUpstreamMaterial& material,
-                                                              std::string& error);
-  [[nodiscard]] std::shared_ptr<const TlsTrust> trust_of(
-      const std::shared_ptr<const TlsTrustText>& text, std::string& error);
-
   TlsShard shard_;
-  std::vector<Trust> trusts_;
+  TrustCache trusts_;
   std::vector<std::unique_ptr<TlsServerContext>> servers_;  // as Config::listeners
   std::vector<std::optional<uint32_t>> profile_of_;         // the same
   std::vector<std::shared_ptr<TlsClientContext>> clients_;  // as Config::upstreams

@@ -60,6 +60,19 @@ TEST_CASE("Tls: every engine -> handshakes, 1 MiB both ways, close_notify") {
   }
 }
 
+TEST_CASE("Tls: a preface on every engine -> in clear before the hello, then TLS") {
+  const std::string preface = "PROXY TCP4 192.0.2.1 198.51.100.1 1000 443\r\n";
+  for (auto& engine : engines()) {
+    CAPTURE(engine->name());
+    RealTlsWorld world(*engine);
+    int receives = 0;
+    world.expect_preface(preface, receives);
+    TlsEnd& client = world.connect({.server_name = "example.test", .preface = preface});
+    REQUIRE(client.send("ping"));
+    REQUIRE(world.run([&] { return world.peer_of_last().text == "ping"; }));
+  }
+}
+
 TEST_CASE("Tls: records in the steady state -> we allocate nothing") {
   for (auto& engine : engines()) {
     CAPTURE(engine->name());

@@ -28,6 +28,7 @@ TEST_CASE("Tls: 1.2 and 1.3 -> secured on both sides, bytes both ways, close_not
     CHECK(client.verdict == TlsVerdict::kOk);
     CHECK(client.has_peer);
     CHECK(client.peer.subject == "CN=server");
+    CHECK(client.peer.common_name == "server");
     CHECK(client.peer.issuer == "CN=Test CA");
     CHECK(client.peer.fingerprint.size() == 64);
     CHECK_FALSE(client.resumed);

@@ -131,6 +131,37 @@ TEST_CASE("Tls: one byte per segment, both ways -> handshake and bytes as ever")
   }
 }
 
+TEST_CASE("Tls: a preface -> in clear before the hello and in one segment with it, then TLS") {
+  const std::string preface = "PROXY TCP4 192.0.2.1 198.51.100.1 1000 443\r\n";
+  for (const bool cut : {false, true}) {
+    for (const uint16_t version : {kTls12, kTls13}) {
+      SimTlsWorld world;
+      world.client_options.policy = only(version);
+      for (const Fault fault : {Fault::kTinyWindow, Fault::kShortReceive, Fault::kShortSend}) {
+        if (cut) world.net.faults().set(fault, 1);
+      }
+      int receives = 0;
+      world.expect_preface(preface, receives);
+      TlsTicket none;
+      for (int i = 0; i < 2; ++i) {
+        TlsEnd& client =
+            world.connect({.server_name = "example.test",
+                           .ticket = i == 0 ? &none : &world.dialled.front()->tickets.front(),
+                           .preface = preface});
+        CHECK(client.resumed == (i == 1));
+        TlsEnd& server = world.peer_of_last();
+        REQUIRE(client.send(numbered(3000)));
+        REQUIRE(server.send("hello"));
+        REQUIRE(world.run([&] { return server.text.size() == 3000 && client.text == "hello"; }));
+        CHECK((server.text == numbered(3000)));
+        // A resumed session of TLS 1.2 brings no new one.
+        REQUIRE(world.run([&] { return i == 1 || !client.tickets.empty(); }));
+      }
+      if (!cut) CHECK(receives == 2);
+    }
+  }
+}
+
 // A raw client whose bytes arrive in two parts, cut at every place.
 TEST_CASE("Tls: a handshake cut at every byte -> the same outcome") {
   for (const uint16_t version : {kTls12, kTls13}) {
@@ -342,26 +373,33 @@ TEST_CASE("Tls: a damaged record -> tls_bad_record and an alert; what came befor
   REQUIRE(world.run([&] { return raw.last_error == SSL_ERROR_SSL; }));
 }
 
-TEST_CASE("Tls: a client that asks for OCSP -> the certificate's response is stapled") {
-  SimTlsWorld world;
-  auto certificate = load_certificate({.cert_pem = world.keys.server.cert_pem,
-                                       .key_pem = world.keys.server.key_pem,
-                                       .ocsp = test::make_ocsp(world.keys.server)});
-  REQUIRE(certificate.has_value());
-  const std::string expected = certificate->ocsp;
-  REQUIRE_FALSE(expected.empty());
-  world.names = to_names({std::make_shared<const TlsCertificate>(std::move(*certificate))});
-  world.plain_client = true;
-  TlsEnd& end = world.dial();
-  REQUIRE(world.run([&] { return end.connected == 0; }));
-  end.stream.set_receiving(true);
-  RawTls raw(end);
-  raw.pump();
-  REQUIRE(world.run([&] { return raw.done; }));
-  const uint8_t* response = nullptr;
-  size_t length = 0;
-  SSL_get0_ocsp_response(raw.ssl.get(), &response, &length);
-  CHECK(std::string(reinterpret_cast<const char*>(response), length) == expected);
+TEST_CASE("Tls: a client that asks for OCSP -> a response that is in date is stapled, if wanted") {
+  for (const bool wanted : {true, false}) {
+    for (const int64_t next_update_s : {86'400, -60}) {
+      SimTlsWorld world;
+      world.server_options.ocsp = wanted;
+      const std::string response =
+          test::make_ocsp(world.keys.server, test::OcspStatus::kGood, next_update_s);
+      auto certificate = load_certificate({.cert_pem = world.keys.server.cert_pem,
+                                           .key_pem = world.keys.server.key_pem,
+                                           .ocsp = response});
+      REQUIRE(certificate.has_value());
+      REQUIRE(certificate->ocsp == response);
+      world.names = to_names({std::make_shared<const TlsCertificate>(std::move(*certificate))});
+      world.plain_client = true;
+      TlsEnd& end = world.dial();
+      REQUIRE(world.run([&] { return end.connected == 0; }));
+      end.stream.set_receiving(true);
+      RawTls raw(end);
+      raw.pump();
+      REQUIRE(world.run([&] { return raw.done; }));
+      const uint8_t* stapled = nullptr;
+      size_t length = 0;
+      SSL_get0_ocsp_response(raw.ssl.get(), &stapled, &length);
+      CHECK(std::string(reinterpret_cast<const char*>(stapled), length) ==
+            (wanted && next_update_s > 0 ? response : ""));
+    }
+  }
 }
 
 // RFC 8446 5.1: the length in a record's header is visible on the wire.

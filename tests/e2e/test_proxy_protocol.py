@@ -110,14 +110,15 @@ class Proxy(Case):
         self.addCleanup(recorder.stop)
         return recorder
 
-    def haproxy(self, front: str, back: str, mode: str = "http") -> int:
-        """haproxy on a port of its own; `front` are words of its bind line, `back` its server line."""
+    def haproxy(self, front: str, back: str, mode: str = "http", extra: str = "") -> int:
+        """haproxy on a port of its own; `front` are words of its bind line, `back` its server line, `extra` lines of its
+        frontend."""
         port = free_port()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         path = pathlib.Path(folder.name) / "haproxy.cfg"
         path.write_text(f"defaults\n mode {mode}\n timeout client 20s\n timeout server 20s\n timeout connect 5s\n"
-                        f"frontend f\n bind 127.0.0.1:{port} {front}\n option forwardfor\n default_backend b\n"
+                        f"frontend f\n bind 127.0.0.1:{port} {front}\n option forwardfor\n{extra} default_backend b\n"
                         f"backend b\n server s {back}\n")
         process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)

@@ -61,6 +61,28 @@ std::string combined(const AccessRecord& record, size_t room = 4096) {
 
 }  // namespace
 
+TEST_CASE("AccessLog: JSON of a client with TLS -> what was settled; in clear nothing of it") {
+  AccessRecord record = example();
+  CHECK_FALSE(parsed(record).contains("tls_resumed"));
+  record.tls_version = "TLSv1.3";
+  record.tls_cipher = "TLS_AES_128_GCM_SHA256";
+  record.sni = "a.example";
+  json line = parsed(record);
+  CHECK(line["tls_version"] == "TLSv1.3");
+  CHECK(line["tls_cipher"] == "TLS_AES_128_GCM_SHA256");
+  CHECK(line["tls_resumed"] == false);
+  CHECK(line["sni"] == "a.example");
+  CHECK_FALSE(line.contains("tls_alpn"));
+  CHECK_FALSE(line.contains("tls_certificate"));
+  record.tls_alpn = "http/1.1";
+  record.tls_resumed = true;
+  record.tls_certificate = "ok";
+  line = parsed(record);
+  CHECK(line["tls_alpn"] == "http/1.1");
+  CHECK(line["tls_resumed"] == true);
+  CHECK(line["tls_certificate"] == "ok");
+}
+
 TEST_CASE("AccessLog: JSON -> every field once, as numbers and text") {
   const json line = parsed(example());
   REQUIRE(line.is_object());

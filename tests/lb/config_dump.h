@@ -34,7 +34,7 @@ inline void dump(std::ostream& out, const TlsProfile& p) {
   for (const uint32_t index : p.certificates) out << ' ' << index;
   out << ' ' << p.strict_sni << " tickets " << p.tickets.enabled << ' ' << p.tickets.rotate << ' '
       << p.tickets.keys.path << " auth " << int(p.client_auth.mode) << ' ' << p.client_auth.ca.path
-      << ' ' << p.client_auth.crl.path << ' ' << p.handshakes_per_shard << '\n';
+      << ' ' << p.client_auth.crl.path << ' ' << p.ocsp << ' ' << p.handshakes_per_shard << '\n';
 }
 
 inline void dump(std::ostream& out, const TlsCertificates& c) {
@@ -52,6 +52,9 @@ inline void dump(std::ostream& out, const Listener& l) {
   out << "listener " << l.name << ' ' << int(l.protocol) << ' ' << int(l.accept) << ' ' << l.backlog
       << ' ' << l.max_connections << ' ' << l.forwarded << ' ' << l.x_forwarded << ' '
       << (l.tls ? int(*l.tls) : -1) << '\n';
+  const ClientCertificateHeaders& c = l.certificate_headers;
+  out << " certificate " << c.enabled << ' ' << c.verify << ' ' << c.subject << ' ' << c.issuer
+      << ' ' << c.serial << ' ' << c.fingerprint << '\n';
   for (const auto& bind : l.bind)
     out << " bind " << bind.text << ' ' << bind.address.text() << '\n';
   for (const Network& network : l.trusted_proxies) {
@@ -83,6 +86,7 @@ inline void dump(std::ostream& out, const Route& r) {
   for (const HeaderMatch& h : r.match.headers) {
     out << " header " << h.name << '=' << h.value << ' ' << h.present << '\n';
   }
+  out << " certificate " << r.match.client_certificate << '\n';
   out << " redirect " << r.redirect.scheme << ' ' << r.redirect.host << ' ' << r.redirect.path
       << ' ' << r.redirect.status << '\n';
   out << " respond " << r.respond.status << ' ' << r.respond.body << ' ' << r.respond.content_type

@@ -57,6 +57,39 @@ TEST_CASE("config: sni and alpn where nobody reads them -> refused") {
   CHECK(only_error(load("preread = { sni = true }", "alpn = ''")) == "E0303");
 }
 
+TEST_CASE("config: preread on an HTTP listener -> with TLS, and names for what passes through") {
+  const auto load_both = [](const std::string& listener, const std::string& match,
+                            const std::string& more = "") {
+    return load_text(
+        "version = 1\n[tls.certificates]\nc = { pem = '/c.pem' }\n[tls.profiles.p]\n"
+        "certificates = 'c'\n[listeners.web]\nbind = '127.0.0.1:80'\n" +
+            listener + "\n" + more +
+            "[[routes]]\nname = 'db'\nlisteners = 'web'\nupstream = 'db'\nmatch = { " + match +
+            " }\n[[routes]]\nname = 'all'\nlisteners = 'web'\nupstream = 'app'\n"
+            "[upstreams.app]\nservers = [{ address = '127.0.0.1:81' }]\n"
+            "[upstreams.db]\nprotocol = 'tcp'\nservers = [{ address = '127.0.0.1:82' }]\n",
+        "text");
+  };
+  const std::string both = "tls = 'p'\npreread = { sni = true }";
+  LoadResult result = load_both(both, "sni = '*.db.example'");
+  INFO(render(result, false));
+  REQUIRE(result.config != nullptr);
+  CHECK(result.diagnostics.empty());
+  CHECK(result.config->listeners[0].preread.sni);
+  CHECK(load_both(both, "alpn = 'postgresql'").config != nullptr);
+  // One that answers all does not hide one that passes some through.
+  result = load_both(both, "sni = '*.db.example'",
+                     "[[routes]]\nname = 'first'\nlisteners = 'web'\nupstream = 'app'\n");
+  REQUIRE(result.config != nullptr);
+  for (const Diagnostic& found : result.diagnostics) {
+    CHECK(found.message.find("\"db\"") == std::string::npos);
+  }
+  CHECK(only_error(load_both(both, "")) == "E0317");
+  CHECK(only_error(load_both(both, "sni = 'a.b', path = '/'")) == "E0216");
+  CHECK(only_error(load_both("tls = 'p'", "sni = 'a.b'")) == "E0215");
+  CHECK(load_both("tls = 'p'\npreread = { timeout = '1s' }", "sni = 'a.b'").config == nullptr);
+}
+
 TEST_CASE("config: a route that takes all names of a later one -> W0410") {
   const std::string text =
       "version = 1\n[listeners.l]\nbind = '127.0.0.1:80'\nprotocol = 'tcp'\n"

@@ -139,6 +139,80 @@ TEST_CASE("config tls: wrong names -> what was probably meant, and where that is
   CHECK(text.find("has no group \"X25519:P-256\"") != std::string::npos);
 }
 
+TEST_CASE("config tls: checks and PROXY headers towards servers with TLS -> as without it") {
+  const std::string profile =
+      "[tls.certificates]\nmain = { pem = '/c.pem' }\n[tls.profiles.public]\n"
+      "certificates = 'main'\n";
+  const LoadResult result = load("send_proxy_protocol = 'v2'\n" + profile +
+                                 "[upstreams.app.tls]\nca = '/ca.pem'\n"
+                                 "[upstreams.app.health]\ntype = 'http'\nhost = 'api.test'\n");
+  CHECK(result.diagnostics.empty());
+  CHECK(result.config->upstreams[0].send_proxy == ProxySend::kV2);
+  CHECK(result.config->upstreams[0].health.type == HealthType::kHttp);
+  CHECK(result.config->upstreams[0].health.send_proxy == ProxySend::kV2);
+  // Over TLS a TCP check may say which name it asks for, unless that is fixed.
+  const std::string tcp = "[upstreams.app.health]\ntype = 'tcp'\nhost = 'api.test'\n";
+  CHECK(load(profile + "[upstreams.app.tls]\n" + tcp).config->upstreams[0].health.host ==
+        "api.test");
+  for (const char* tls : {"", "[upstreams.app.tls]\nsni = 'fixed.test'\n"}) {
+    CHECK(errors_of(profile + tls + tcp).find("`host` belongs to type = \"http\"") !=
+          std::string::npos);
+  }
+}
+
+TEST_CASE("config tls: fields about client certificates -> their names, and one list of all") {
+  const std::string rest =
+      "[tls.certificates]\nmain = { pem = '/c.pem' }\n[tls.profiles.public]\n"
+      "certificates = 'main'\n[listeners.two]\nbind = '127.0.0.1:82'\n";
+  LoadResult result = load(rest);
+  CHECK_FALSE(result.config->listeners[0].certificate_headers.enabled);
+  CHECK(result.config->own_names.empty());
+  result = load(rest +
+                "client_certificate_headers = { verify = 'X_Verify', issuer = 'off' }\n"
+                "[listeners.three]\nbind = '127.0.0.1:83'\nclient_certificate_headers = {}\n");
+  CHECK(result.diagnostics.empty());
+  const auto find = [&](const char* name) {
+    for (const Listener& listener : result.config->listeners) {
+      if (listener.name == name) return listener.certificate_headers;
+    }
+    return ClientCertificateHeaders{};
+  };
+  CHECK(find("two").enabled);
+  CHECK(find("two").verify == "x_verify");
+  CHECK(find("two").subject == "x-ssl-client-subject");
+  CHECK(find("two").issuer.empty());
+  CHECK(find("three").issuer == "x-ssl-client-issuer");
+  std::vector<std::string> names = result.config->own_names;
+  std::sort(names.begin(), names.end());
+  CHECK(names == std::vector<std::string>{"x-ssl-client-fingerprint", "x-ssl-client-issuer",
+                                          "x-ssl-client-serial", "x-ssl-client-subject",
+                                          "x-ssl-client-verify", "x-verify"});
+}
+
+TEST_CASE(
+    "config tls: a route by what clients cannot send -> refused, by the verdict -> its bits") {
+  const std::string tls =
+      "[tls.certificates]\nmain = { pem = '/c.pem' }\n[tls.profiles.public]\n"
+      "certificates = 'main'\n[listeners.two]\nbind = '127.0.0.1:82'\n"
+      "client_certificate_headers = {}\n";
+  const std::string route = "[[routes]]\nname = 'r'\nupstream = 'app'\nmatch = ";
+  const std::string text =
+      errors_of(tls + route + "{ header = { X_SSL_Client_Verify = 'SUCCESS' } }\n");
+  CHECK(text.find("is a field that clients cannot send") != std::string::npos);
+  CHECK(text.find("`client_certificate` is what a route can match") != std::string::npos);
+  const auto bits = [&](const std::string& words) {
+    const LoadResult result =
+        load_text(kRest + tls + route + "{ client_certificate = " + words + " }\n", "test");
+    REQUIRE(result.config != nullptr);
+    return result.config->routes[1].match.client_certificate;
+  };
+  constexpr uint32_t kNone = 1;
+  constexpr uint32_t kOk = 2;
+  CHECK(bits("'ok'") == kOk);
+  CHECK(bits("['none', 'expired']") == (kNone | 4));
+  CHECK(bits("'refused'") == ((1U << 13) - 1 - kNone - kOk));
+}
+
 TEST_CASE("config tls: TCP listeners and upstreams -> TLS, but not what needs a request") {
   const std::string tcp =
       "version = 1\n[listeners.t]\nbind = '127.0.0.1:80'\nprotocol = 'tcp'\ntls = 'p'\n"

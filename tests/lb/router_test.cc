@@ -15,7 +15,9 @@ namespace {
 
 // What the documentation says, word for word and slowly.
 bool matches(const config::Match& match, const std::string& host, const std::string& path,
-             const std::string& method) {
+             const std::string& method, TlsVerdict certificate) {
+  const bool known = match.client_certificate >> static_cast<unsigned>(certificate) & 1;
+  if (match.client_certificate != 0 && !known) return false;
   const auto host_fits = [&](const std::string& wanted) {
     if (!wanted.starts_with("*.")) return host == wanted;
     return host.size() > wanted.size() - 1 && host.ends_with(wanted.substr(1));
@@ -40,6 +42,11 @@ const std::vector<std::string> kHosts{"a.com", "b.com", "x.a.com", "y.x.a.com", 
 const std::vector<std::string> kPatterns{"a.com", "*.a.com", "*.x.a.com", "b.com", "*.com"};
 const std::vector<std::string> kPaths{"/", "/a", "/a/b", "/a/b/c", "/ab", "/b/"};
 const std::vector<std::string> kMethods{"GET", "POST", "PUT"};
+const std::vector<TlsVerdict> kVerdicts{TlsVerdict::kNone, TlsVerdict::kOk, TlsVerdict::kExpired};
+
+uint32_t bit(TlsVerdict verdict) {
+  return 1U << static_cast<unsigned>(verdict);
+}
 
 config::Config random_config(Prng& prng) {
   config::Config config;
@@ -53,6 +60,9 @@ config::Config random_config(Prng& prng) {
     if (prng.below(3) == 0) route.match.path.push_back(pick(prng, kPaths));
     if (prng.below(3) == 0) route.match.path_prefix.push_back(pick(prng, kPaths));
     if (prng.below(4) == 0) route.match.method.push_back(pick(prng, kMethods));
+    for (const TlsVerdict verdict : kVerdicts) {
+      if (prng.below(6) == 0) route.match.client_certificate |= bit(verdict);
+    }
     config.routes.push_back(std::move(route));
   }
   return config;
@@ -71,16 +81,17 @@ TEST_CASE(
       const std::string host = pick(prng, kHosts);
       const std::string path = pick(prng, kPaths);
       const std::string method = pick(prng, kMethods);
+      const TlsVerdict verdict = kVerdicts[prng.below(kVerdicts.size())];
       std::string text = method;
       text += " " + path + "?query HTTP/1.1\r\nHost: ";
       for (const char c : host) text += prng.below(2) == 0 ? static_cast<char>(toupper(c)) : c;
       text += (prng.below(2) == 0 ? ":8080" : "") + std::string("\r\n\r\n");
       parser.start_request({});
       REQUIRE(parser.parse(text) == http1::HeadParser::Status::kDone);
-      const auto wanted =
-          std::find_if(config.routes.begin(), config.routes.end(),
-                       [&](const auto& route) { return matches(route.match, host, path, method); });
-      const config::Route* found = router.find(0, parser.head());
+      const auto wanted = std::find_if(
+          config.routes.begin(), config.routes.end(),
+          [&](const auto& route) { return matches(route.match, host, path, method, verdict); });
+      const config::Route* found = router.find(0, parser.head(), verdict);
       CAPTURE(text);
       if (wanted == config.routes.end()) {
         CHECK(found == nullptr);
@@ -106,15 +117,45 @@ TEST_CASE("Router: a route said to be shadowed -> no request ever reaches it") {
           const std::string text = method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n";
           parser.start_request({});
           REQUIRE(parser.parse(text) == http1::HeadParser::Status::kDone);
-          const config::Route* found = router.find(0, parser.head());
-          for (const Router::Shadowed& entry : shadowed) {
-            CHECK(found != &config.routes[entry.route]);
+          for (const TlsVerdict verdict : kVerdicts) {
+            const config::Route* found = router.find(0, parser.head(), verdict);
+            for (const Router::Shadowed& entry : shadowed) {
+              CHECK(found != &config.routes[entry.route]);
+            }
           }
         }
       }
     }
   }
   CHECK(shadowed_seen > 100);
+}
+
+TEST_CASE("Router: an HTTP listener with a route to a TCP upstream -> each asked for what it is") {
+  config::Config config;
+  config.listeners.resize(1);
+  config.upstreams.resize(2);
+  config.upstreams[1].protocol = config::Protocol::kTcp;
+  config::Route all;
+  all.name = "all";
+  all.listeners = {0};
+  config::Route db = all;
+  db.name = "db";
+  db.upstream = 1;
+  db.match.sni = {"*.db.example"};
+  config.routes = {all, db};
+  const Router router(config);
+  CHECK(Router::find_shadowed(config).empty());
+  http1::HeadParser parser(16);
+  parser.start_request({});
+  REQUIRE(parser.parse("GET / HTTP/1.1\r\nHost: x.db.example\r\n\r\n") ==
+          http1::HeadParser::Status::kDone);
+  CHECK(router.find(0, parser.head()) == &config.routes[0]);
+  const auto hello = [&](std::string_view name) {
+    return router.find_tcp(0, {.status = tls::HelloStatus::kDone, .server_name = name, .alpn = {}});
+  };
+  CHECK(hello("x.db.example") == &config.routes[1]);
+  CHECK(hello("web.example") == nullptr);
+  CHECK(hello("") == nullptr);
 }
 
 TEST_CASE("Router: random server names and protocols -> the first match in file order") {
@@ -148,7 +189,8 @@ TEST_CASE("Router: random server names and protocols -> the first match in file 
         const auto& wanted = route.match.alpn;
         const bool speaks =
             wanted.empty() || std::find(wanted.begin(), wanted.end(), offered) != wanted.end();
-        return speaks && (match.host.empty() || (!name.empty() && matches(match, name, "", "")));
+        return speaks &&
+               (match.host.empty() || (!name.empty() && matches(match, name, "", "", {})));
       };
       const auto first = std::find_if(config.routes.begin(), config.routes.end(), fits);
       const config::Route* found = router.find_tcp(

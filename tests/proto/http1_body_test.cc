@@ -232,6 +232,19 @@ TEST_CASE("BodyReader: trailers -> what may be merged late is kept (RFC 9110 6.5
   CHECK(result.trailers == "Grpc-Status: 0\r\ngrpc-message: all well\r\nServer-Timing: \r\n");
 }
 
+TEST_CASE("BodyReader: trailers that only the balancer may say -> gone, in any spelling") {
+  const std::vector<std::string> own{"x-ssl-client-verify"};
+  BodyReader reader;
+  reader.start(BodyKind::kChunked, 0, {.own_names = own});
+  const Result result =
+      read_in_parts(reader,
+                    "0\r\nX-SSL-Client-Verify: SUCCESS\r\nA: b\r\nx_ssl_client_verify: SUCCESS\r\n"
+                    "X-SSL-Client-Verify2: c\r\n\r\n",
+                    [] { return SIZE_MAX; });
+  CHECK(result.ended);
+  CHECK(result.trailers == "A: b\r\nX-SSL-Client-Verify2: c\r\n");
+}
+
 TEST_CASE("BodyReader: started again -> forgets the body before") {
   BodyReader reader;
   reader.start(BodyKind::kChunked, 0, {});

@@ -300,5 +300,31 @@ TEST_CASE("round trip: a written request head parses to the same request") {
   }
 }
 
+TEST_CASE("write_request_head: own fields -> the client's go, in any spelling; ours are said") {
+  const std::vector<std::string> names{"x-ssl-client-verify", "x-old"};
+  OwnFields own;
+  own.start(names);
+  own.add("x-ssl-client-verify", "NONE");
+  own.add("x-new", "1");
+  const std::string head =
+      "GET / HTTP/1.1\r\nHost: a\r\nX-SSL-Client-Verify: SUCCESS\r\nA: b\r\n"
+      "X_SSL_CLIENT_VERIFY: SUCCESS\r\nx.ssl~client-verify: SUCCESS\r\nX-Old: 2\r\nX_New: 2\r\n"
+      "X-SSL-Client-Verify2: c\r\nXSSLClientVerify: d\r\nx-ssl-client-verify:SUCCESS\r\n"
+      "Connection: x-new, x-ssl-client-verify\r\n\r\n";
+  const std::string kept =
+      "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nX-SSL-Client-Verify2: c\r\nXSSLClientVerify: d\r\n";
+  CHECK(request_out(head, {.own = &own}) == kept + "x-ssl-client-verify: NONE\r\nx-new: 1\r\n\r\n");
+  // What the configuration removes or sets is its business.
+  const HeaderEdits edits{
+      .remove = {"x-new"}, .set = {{"x-ssl-client-verify", "hidden"}}, .add = {}};
+  CHECK(request_out(head, {.own = &own, .edits = &edits}) ==
+        kept + "x-ssl-client-verify: hidden\r\n\r\n");
+  own.start(names);
+  CHECK(request_out(head, {.own = &own}).find("SUCCESS") == std::string::npos);
+  CHECK(request_out(head, {.own = &own}).find("X_New: 2") != std::string::npos);
+  own.add("x-new", "a\r\nb");
+  CHECK(request_out(head, {.own = &own}) == kRefused);
+}
+
 }  // namespace
 }  // namespace ringway::http1

@@ -188,6 +188,25 @@ class TlsWorld : public AcceptOwner {
   }
   TlsEnd& peer_of_last() { return *accepted.back(); }
 
+  // From now on servers take `bytes` in clear before they speak TLS, and count the receives that
+  // this took in `receives`.
+  void expect_preface(const std::string& bytes, int& receives) {
+    plain_server = true;
+    on_accept = [this, &receives, bytes](TlsEnd& end) {
+      end.on_bytes = [this, &receives, bytes, one = &end] {
+        if (one->stream.tls() != nullptr) return;
+        ++receives;
+        const size_t common = std::min(bytes.size(), one->text.size());
+        CHECK(one->text.compare(0, common, bytes, 0, common) == 0);
+        if (one->text.size() <= bytes.size()) return;
+        const std::string rest = one->text.substr(bytes.size());
+        one->text.clear();
+        REQUIRE(one->stream.start_tls_server(server_context()));
+        one->stream.feed(std::as_bytes(std::span(rest)));
+      };
+    };
+  }
+
   // Runs until both sides of the last connection know how the handshake went.
   void settle() {
     REQUIRE(run([this] {
