@@ -257,8 +257,15 @@ void Session::send_end(Stream& stream, std::string_view trailers) {
 
 void Session::reset(Stream& stream, ErrorCode code) {
   if (!stream.open_) return;
-  if (!dead_) put_number(FrameType::kRstStream, stream.id_, static_cast<uint32_t>(code));
+  const bool over = stream.remote_closed_ && stream.local_closed_;
+  if (!dead_ && !over) {
+    put_number(FrameType::kRstStream, stream.id_, static_cast<uint32_t>(code));
+  }
   remove(stream);
+}
+
+void Session::forget(Stream& stream) {
+  if (stream.open_) remove(stream);
 }
 
 // --- flow control of what comes in ---
