@@ -131,8 +131,8 @@ ServerSlot::Taken Exchange::take_connection() {
     const TargetRef targets[] = {{.kind = TargetRef::Kind::kUpstream, .object = upstream_},
                                  {.kind = TargetRef::Kind::kServer, .object = &slot.pool()}};
     for (const TargetRef& target : targets) {
-      ServerConn* conn = slot.take_private(*this, own, target, key);
-      if (conn != nullptr) return {.conn = conn, .connected = true};
+      const ServerSlot::Taken taken = slot.take_private(*this, own, target, key);
+      if (taken.conn != nullptr) return taken;
     }
   }
   const bool can_be_kept = head.body == BodyKind::kNone || (head.body == BodyKind::kLength &&

@@ -70,6 +70,8 @@ class PooledConn : public pool_hooks::List<pool_hooks::GroupTag>,
   // Requests in flight, and how many more it takes; 1 and 0 for a busy HTTP/1.1 one.
   [[nodiscard]] uint32_t streams() const { return streams_; }
   [[nodiscard]] uint32_t capacity() const { return capacity_; }
+  // It is never handed to another shard.
+  void keep_on_shard() { stays_ = true; }
 
  protected:
   ~PooledConn();
@@ -94,6 +96,7 @@ class PooledConn : public pool_hooks::List<pool_hooks::GroupTag>,
   bool private_ = false;
   bool proven_ = false;
   bool close_after_ = false;  // must not be used again, whatever happens
+  bool stays_ = false;        // see keep_on_shard()
 };
 
 // All connections of one pool with equal keys. A node of the idle tree for as long as it has any

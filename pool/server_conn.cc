@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/tls_session.h"
+#include "pool/server_mux.h"
 #include "pool/server_slot.h"
 
 namespace ringway {
@@ -19,7 +20,7 @@ ServerConn::ServerConn(PoolContext& context, ServerSlot& slot)
       timer_(*this) {}
 
 ServerConn::~ServerConn() {
-  RW_CHECK(user_ == nullptr);
+  RW_CHECK(user_ == nullptr && mux_ == nullptr && waiters_.empty());
 }
 
 bool ServerConn::in_use() const {
@@ -50,6 +51,12 @@ void ServerConn::set_deadline(int64_t ms) {
 void ServerConn::on_pool_close(CloseReason reason) {
   user_ = nullptr;
   context_.timers.cancel(timer_);
+  JoinableHook::unlink();
+  scatter(0);
+  if (mux_ != nullptr) {
+    mux_->detach();
+    mux_ = nullptr;
+  }
   // It was only asked for, or could not even begin to connect.
   if (!stream_.attached()) return slot_.never_opened(*this);  // Frees *this: last access.
   switch (reason) {
@@ -79,6 +86,7 @@ void ServerConn::on_pool_close(CloseReason reason) {
 void ServerConn::connect_failed(int error) {
   ServerUser* user = user_;
   slot_.stats_.connect_errors.add();
+  scatter(error);
   slot_.pool_.close(*this, CloseReason::kConnect);
   if (user != nullptr) user->on_server_connected(error);
 }
@@ -86,21 +94,24 @@ void ServerConn::connect_failed(int error) {
 void ServerConn::on_connected(Socket& /*socket*/, int error) {
   RW_CHECK(place() == Place::kConnecting);
   if (error == 0 && slot_.spec().tls != nullptr && stream_.tls() == nullptr) error = ENOBUFS;
+  const bool http2 = error == 0 && slot_.chose_http2(*this);
+  const bool http2_missing = error == 0 && !http2 && slot_.spec().http == HttpChoice::kHttp2;
+  if (http2_missing) error = EPROTONOSUPPORT;
   if (error != 0) {
     const TlsSession* tls = stream_.tls();
     slot_.tls_failure_ = tls != nullptr ? tls->failure().text() : std::string_view();
+    if (http2_missing) slot_.tls_failure_ = "the server does not choose HTTP/2";
     if (!slot_.tls_failure_.empty()) slot_.stats_.tls_failures.add();
     return connect_failed(error);
   }
   context_.timers.cancel(timer_);
   stream_.set_receiving(true);
-  if (user_ == nullptr) return slot_.opened_ahead(*this);
-  slot_.pool_.connected(*this);
-  user_->on_server_connected(0);
+  http2 ? slot_.begin_mux(*this) : slot_.begin_plain(*this);
 }
 
 void ServerConn::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
   slot_.stats_.bytes_received.add(bytes.size());
+  if (mux_ != nullptr) return mux_->receive(bytes);
   if (in_use()) return user_->on_server_bytes(bytes);
   // Bytes that no request asked for: whatever they are, they would corrupt the next response.
   RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
@@ -108,6 +119,10 @@ void ServerConn::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes
 }
 
 void ServerConn::on_receive_end(Socket& /*socket*/, int error) {
+  if (in_use() && mux_ != nullptr) {
+    return mux_->connection_lost(
+        error, error == 0 ? "the server closed the connection" : "the server reset the connection");
+  }
   if (in_use()) return user_->on_server_end(error);
   RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
   if (error == 0) slot_.pool_.learn(*this, context_.now_ms());
@@ -115,6 +130,13 @@ void ServerConn::on_receive_end(Socket& /*socket*/, int error) {
 }
 
 void ServerConn::on_writable(Socket& /*socket*/) {
+  if (mux_ != nullptr) {  // The last frames may wait while it is idle, too.
+    if (!stream_.flush()) {
+      return mux_->connection_lost(stream_.error(), "the connection broke while sending");
+    }
+    if (stream_.queued() <= Stream::kLowWaterBytes) mux_->on_output_drained();
+    return;
+  }
   RW_CHECK(in_use());
   if (!stream_.flush()) return user_->on_server_end(stream_.error());
   if (stream_.queued() <= Stream::kLowWaterBytes) user_->on_server_drained();
@@ -134,6 +156,9 @@ void ServerConn::on_tls_ticket(Socket& /*socket*/, TlsTicket ticket) {
 }
 
 void ServerConn::on_timer(Timer& /*timer*/) {
+  if (in_use() && mux_ != nullptr) {
+    return mux_->connection_lost(ETIMEDOUT, "the server has sent no SETTINGS");
+  }
   if (in_use()) return user_->on_server_timeout();
   if (borrowing_) return slot_.borrow_is_late(*this);
   if (place() == Place::kConnecting) return connect_failed(ETIMEDOUT);

@@ -130,6 +130,12 @@ void ServerPool::use(PooledConn& conn) {
   if (conn.place_ != to) move_to(conn, to);
 }
 
+void ServerPool::add_request(PooledConn& conn) {
+  RW_CHECK(takes_more(conn));
+  use(conn);
+  stats_.handed[static_cast<size_t>(How::kAvailable)].add();
+}
+
 ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) {
   Picked picked;
   if (retired_) return picked;
@@ -277,8 +283,8 @@ bool ServerPool::may_keep(const PooledConn& conn, const FinishNotes& notes, int6
 ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms) {
   RW_CHECK(conn.streams_ > 0);
   --conn.streams_;
-  ++conn.finished_;
-  if (conn.finished_ >= 2) conn.proven_ = true;
+  if (!notes.cut) ++conn.finished_;
+  if (conn.finished_ >= 2 || notes.proven) conn.proven_ = true;
   if (notes.hint_ms > 0) conn.hint_ms_ = notes.hint_ms;
   if (notes.hint_max < UINT64_MAX - conn.requests_) {
     conn.requests_max_ = std::min(conn.requests_max_, conn.requests_ + notes.hint_max);
@@ -291,7 +297,8 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
   CloseReason reason = CloseReason::kServerClose;
   const bool keep = may_keep(conn, notes, now_ms, reason);
   if (conn.place_ == Place::kDraining || !keep) {
-    const bool by_server = conn.place_ == Place::kDraining && notes.clean && !retired_;
+    const bool by_server = conn.place_ == Place::kDraining && notes.clean && !retired_ &&
+                           reason != CloseReason::kAge && reason != CloseReason::kRequestsLimit;
     close(conn, by_server ? CloseReason::kServerClose : reason);
     return Verdict::kClosed;
   }
@@ -489,7 +496,7 @@ PooledConn* ServerPool::begin_transit(std::string_view key_bytes, uint64_t hash,
   if (proven_only && group->safe_.empty()) return nullptr;
   // The one that this shard misses least.
   PooledConn& conn = group->safe_.empty() ? group->unproven_.back() : group->safe_.back();
-  if (conn.idle_since_ms() > idle_since_max_ms) return nullptr;
+  if (conn.stays_ || conn.idle_since_ms() > idle_since_max_ms) return nullptr;
   move_to(conn, Place::kTransit);
   return &conn;
 }

@@ -68,6 +68,9 @@ struct FinishNotes {
   bool server_keeps = false;  // the server agreed to keep it
   int64_t hint_ms = 0;        // Keep-Alive: timeout, 0: none said
   uint64_t hint_max = 0;      // Keep-Alive: max, requests still allowed; UINT64_MAX: none said
+  // For multiplexed ones, whose other requests go on.
+  bool cut = false;     // the request was given up, so it says nothing about the connection
+  bool proven = false;  // it did what a second request shows of others
 };
 
 class ServerPool {
@@ -110,6 +113,12 @@ class ServerPool {
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
+  // `conn`, multiplexed, gets one more request, of somebody who has waited for it: as pick(), but
+  // this one. REQUIRES: takes_more(conn).
+  void add_request(PooledConn& conn);
+  [[nodiscard]] static bool takes_more(const PooledConn& conn) {
+    return conn.capacity() > 0 && (conn.place() == Place::kAvailable || is_idle(conn.place()));
+  }
   // A multiplexed connection takes `free` further requests from now on; an idle one that takes none
   // is closed. finish() counts one more by itself, so while more are in flight than the server now
   // allows, this must follow each finish().

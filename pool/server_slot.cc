@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/tls_client.h"
+#include "pool/server_mux.h"
 
 namespace ringway {
 namespace {
@@ -40,23 +41,34 @@ ServerSlot::ServerSlot(PoolContext& context, const SlotSpec& spec, ServerStats& 
 }
 
 ServerSlot::~ServerSlot() {
-  RW_CHECK(pool_.total() == 0);
+  RW_CHECK(empty());
 }
 
 ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
   for (;;) {
     const ServerPool::Picked picked = pool_.pick(key, rules);
-    if (picked.conn == nullptr) return open(&user, key, picked.miss, rules);
+    if (picked.conn == nullptr) {
+      ServerConn* others = joinable(key);
+      const Taken joined = others == nullptr ? Taken() : join(*others, user, key, rules);
+      return joined.conn != nullptr ? joined : open(&user, key, picked.miss, rules);
+    }
     if (hinted_ && pool_.idle() == 0) hide_hint();
     ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
     RW_CHECK(conn.user_ == nullptr);
-    if (looks_dead(conn, rules)) {
+    const bool was_idle = picked.how != How::kAvailable;
+    if (was_idle && looks_dead(conn, rules)) {
+      if (conn.mux_ != nullptr) {  // It may be a PING as well as its end: the next turn tells.
+        stream_over(conn, false);
+        return open(&user, key, Miss::kForcedFresh, rules);
+      }
       discard_stale(conn);
       continue;
     }
-    context_.timers.cancel(conn.timer_);  // It bounded the idle time, not the user's.
-    conn.user_ = &user;
+    // It bounded the idle time, not the user's.
+    if (was_idle) context_.timers.cancel(conn.timer_);
     stats_.requests.add();
+    if (conn.mux_ != nullptr) return take_stream(conn, user);
+    conn.user_ = &user;
     return {.conn = &conn, .connected = true};
   }
 }
@@ -67,16 +79,17 @@ bool ServerSlot::looks_dead(const ServerConn& conn, const PickRules& rules) cons
   return conn.stream_.something_waits();
 }
 
-ServerConn* ServerSlot::take_private(ServerUser& user, SessionStore& store, const TargetRef& target,
-                                     const ConnKey* key) {
+ServerSlot::Taken ServerSlot::take_private(ServerUser& user, SessionStore& store,
+                                           const TargetRef& target, const ConnKey* key) {
   PooledConn* picked = pool_.pick_private(store, target, key);
-  if (picked == nullptr) return nullptr;
+  if (picked == nullptr) return {};
   ServerConn& conn = static_cast<ServerConn&>(*picked);
   RW_CHECK(conn.user_ == nullptr);
   context_.timers.cancel(conn.timer_);
-  conn.user_ = &user;
   stats_.requests.add();
-  return &conn;
+  if (conn.mux_ != nullptr) return take_stream(conn, user);
+  conn.user_ = &user;
+  return {.conn = &conn, .connected = true};
 }
 
 ServerSlot::Taken ServerSlot::open_single(ServerUser& user, std::string_view preface) {
@@ -107,6 +120,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   }
   pool_.begin(*conn, key, context_.now_ms());
   conn->user_ = user;
+  if (expects_http2() && conn->group() != nullptr) joinable_.push_back(*conn);
   if (user != nullptr) stats_.requests.add();
   if (borrow) {
     start_borrow(*conn, key, pool_.usable(rules) == ServerPool::Usable::kProven);
@@ -141,6 +155,7 @@ void ServerSlot::give_back(ServerConn& conn, const FinishNotes& notes) {
   RW_CHECK(conn.queued() == 0 || !notes.clean);
   FinishNotes seen = notes;
   seen.clean = seen.clean && conn.stream_.open();
+  if (spec_.http == HttpChoice::kHttp2) seen.server_keeps = false;  // Since a reload.
   conn.user_ = nullptr;
   const int64_t now = context_.now_ms();
   finished_.note(now);
@@ -159,7 +174,7 @@ void ServerSlot::after_finish(ServerConn& conn, ServerPool::Verdict verdict) {
     context_.timers.set(conn.timer_, context_.now_ms() + life);
   }
   arm_purge();
-  if (!hinted_) arm_hint();
+  if (!hinted_ && conn.mux_ == nullptr) arm_hint();
   if (shares_.connections == nullptr) return;
   // Another shard may need the place more than this one an idle connection.
   if (verdict == ServerPool::Verdict::kParked && shares_.connections->should_free()) {
@@ -204,6 +219,7 @@ void ServerSlot::reclaim(ServerConn& conn) {
 
 void ServerSlot::update(const SlotSpec& spec) {
   RW_CHECK(spec.address == spec_.address);
+  if (spec.http != spec_.http) pool_.close_idle(CloseReason::kReplaced);
   spec_ = spec;
   pool_.update(spec.pool);
   keep_warm();
@@ -226,8 +242,9 @@ void ServerSlot::return_to_service() {
 // Opens what is missing of the connections that are to be held ready.
 void ServerSlot::keep_warm() {
   if (retired_ || spec_.warm == 0 || spec_.pool.mode == ReuseMode::kNever) return;
-  for (uint32_t have = pool_.idle() + pool_.count(Place::kConnecting) + pool_.count(Place::kBusy);
-       have < spec_.warm; ++have) {
+  const uint32_t in_use = pool_.count(Place::kBusy) + pool_.count(Place::kAvailable);
+  for (uint32_t have = pool_.idle() + pool_.count(Place::kConnecting) + in_use; have < spec_.warm;
+       ++have) {
     if (open(nullptr, nullptr, Miss::kNoneIdle).conn == nullptr) break;
   }
   arm_purge();

@@ -13,13 +13,19 @@
 
 #include "core/counters.h"
 #include "pool/borrow.h"
+#include "pool/recent_min.h"
 #include "pool/recent_rate.h"
 #include "pool/server_conn.h"
 #include "pool/server_pool.h"
+#include "pool/server_stream.h"
 
 namespace ringway {
 
 class TlsClientContext;
+
+// What is spoken to a server. kByAlpn: what it chooses in the TLS handshake. kHttp2: with TLS it
+// must choose "h2"; in clear text it is known to speak it (RFC 9113 3.3).
+enum class HttpChoice : uint8_t { kHttp1, kByAlpn, kHttp2 };
 
 // What the pool must know of a server. Times in milliseconds.
 struct SlotSpec {
@@ -34,6 +40,8 @@ struct SlotSpec {
   std::shared_ptr<TlsClientContext> tls{};  // null: none
   std::string sni{};
   std::string tls_address{};
+  HttpChoice http = HttpChoice::kHttp1;
+  uint32_t max_streams = 100;  // requests at once on an HTTP/2 connection, the server willing
 };
 
 // This shard's parts of the limits of the whole process.
@@ -91,16 +99,23 @@ class ServerSlot final : public TimerOwner {
   // A connection for `user`. `conn` null: none could be made, `error` is the errno, or EAGAIN when
   // the limit of connections is reached (on_room() follows one day). `connected` false: wait for
   // on_server_connected().
+  // `stream`: the request's place on a connection that speaks HTTP/2, `connected` then. What is
+  // said of a connection's user below is said for streams in pool/server_stream.h.
   struct Taken {
     ServerConn* conn = nullptr;
     bool connected = false;
     int error = 0;
+    ServerStream* stream = nullptr;
   };
   // `key` null: the connection does not depend on the request.
   [[nodiscard]] Taken take(ServerUser& user, const ConnKey* key, const PickRules& rules);
-  // The session's own connection under `target` with this key, or nullptr.
-  [[nodiscard]] ServerConn* take_private(ServerUser& user, SessionStore& store,
-                                         const TargetRef& target, const ConnKey* key);
+  // The session's own connection under `target` with this key; `conn` null: there is none.
+  [[nodiscard]] Taken take_private(ServerUser& user, SessionStore& store, const TargetRef& target,
+                                   const ConnKey* key);
+  // `user` does not want to wait for `conn` any more, on which on_server_connected() or
+  // on_server_stream() has not come. Others that wait for it go on. `conn` is what take() said or
+  // on_server_moved() has said since.
+  void cancel(ServerConn& conn, ServerUser& user);
   // A new connection that is closed after its one use. `preface`: see ConnKey.
   [[nodiscard]] Taken open_single(ServerUser& user, std::string_view preface = {});
   // What a connection's key has as its preface was sent when it was opened.
@@ -112,7 +127,8 @@ class ServerSlot final : public TimerOwner {
 
   // The user is done with `conn`; `notes` say in which state. Nothing of it waits to be sent.
   void give_back(ServerConn& conn, const FinishNotes& notes);
-  // The user is done with `conn`, which must not be used again. Also while connecting.
+  // The user is done with `conn`, which must not be used again. Also while connecting; cancel() is
+  // better then, since others may wait for it.
   void discard(ServerConn& conn, CloseReason reason = CloseReason::kError);
   // The same with a reset, so that the server sees that the stream was cut.
   void discard_with_reset(ServerConn& conn, CloseReason reason = CloseReason::kError);
@@ -135,7 +151,7 @@ class ServerSlot final : public TimerOwner {
   // Other shards want places under the limit of connections: closes idle ones while that helps.
   void free_asked();
 
-  [[nodiscard]] bool empty() const { return pool_.total() == 0; }
+  [[nodiscard]] bool empty() const { return pool_.total() == 0 && waiting_ == 0; }
   [[nodiscard]] ServerPool& pool() { return pool_; }
   [[nodiscard]] const ServerPool& pool() const { return pool_; }
   [[nodiscard]] const SlotSpec& spec() const { return spec_; }
@@ -147,6 +163,8 @@ class ServerSlot final : public TimerOwner {
 
  private:
   friend class ServerConn;
+  friend class ServerMux;
+  friend class ServerMuxes;
 
   // Idle for so long, a connection is looked at before a request that cannot be repeated goes out.
   static constexpr int64_t kLookAfterMs = 50;
@@ -184,6 +202,25 @@ class ServerSlot final : public TimerOwner {
   void keep_warm();
   void arm_purge();
 
+  // HTTP/2: server_slot_mux.cc.
+  [[nodiscard]] bool expects_http2() const;
+  [[nodiscard]] bool chose_http2(const ServerConn& conn) const;
+  [[nodiscard]] uint32_t expected_streams() const;
+  [[nodiscard]] h2::SessionLimits session_limits() const;
+  [[nodiscard]] ServerConn* joinable(const ConnKey* key);
+  Taken join(ServerConn& conn, ServerUser& user, const ConnKey* key, const PickRules& rules);
+  void begin_mux(ServerConn& conn);
+  void begin_plain(ServerConn& conn);
+  Taken take_stream(ServerConn& conn, ServerUser& user);
+  void serve_waiters(ServerConn& conn);
+  void drop(JoinWaiter& waiter);
+  // Told by ServerMuxes::flush(), out of every list.
+  void retake(JoinWaiter& waiter);
+  void settings_came(ServerConn& conn);
+  void set_capacity(ServerConn& conn, bool had_room);
+  void stream_over(ServerConn& conn, bool completed);
+  void connection_lost(ServerConn& conn, bool stale);
+
   PoolContext& context_;
   SlotSpec spec_;
   ServerStats& stats_;
@@ -198,7 +235,13 @@ class ServerSlot final : public TimerOwner {
   Timer purge_timer_;
   Timer hint_timer_;
   std::string_view tls_failure_;
-  bool hinted_ = false;  // the others know that there is something to lend
+  boost::intrusive::list<ServerConn, boost::intrusive::base_hook<JoinableHook>,
+                         boost::intrusive::constant_time_size<false>>
+      joinable_;                 // being made or without SETTINGS yet; oldest first
+  RecentMin streams_seen_;       // MAX_CONCURRENT_STREAMS of its connections
+  uint32_t waiting_ = 0;         // JoinWaiters of this slot
+  bool last_was_http2_ = false;  // what its last connection chose
+  bool hinted_ = false;          // the others know that there is something to lend
   bool retired_ = false;
 };
 

@@ -12,7 +12,8 @@ namespace ringway {
 
 bool ServerSlot::may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const {
   if (peers_.post == nullptr || !spec_.borrow || retired_) return false;
-  if (spec_.tls != nullptr) return false;  // The state of TLS stays with its shard.
+  if (spec_.tls != nullptr) return false;              // The state of TLS stays with its shard,
+  if (spec_.http == HttpChoice::kHttp2) return false;  // and that of HTTP/2.
   if (miss != Miss::kNoneIdle && miss != Miss::kOtherKeys) return false;
   if (key != nullptr && key->single_use) return false;
   // Where it comes from changes nothing about who may use it.

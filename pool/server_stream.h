@@ -8,6 +8,7 @@
 // Why:       an exchange speaks to it as it speaks to a ServerConn, and never sees frames.
 #pragma once
 
+#include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -22,7 +23,17 @@ class ServerConn;
 class ServerMux;
 class StreamUser;
 
-class ServerStream final : public h2::Stream, public TimerOwner {
+struct StreamListTag;
+struct StreamQueueTag;
+template <typename Tag>
+using StreamHook =
+    boost::intrusive::list_base_hook<boost::intrusive::tag<Tag>,
+                                     boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
+
+class ServerStream final : public h2::Stream,
+                           public TimerOwner,
+                           public StreamHook<StreamListTag>,
+                           public StreamHook<StreamQueueTag> {
  public:
   static constexpr size_t kHighWaterBytes = 32 * 1024;
   static constexpr size_t kLowWaterBytes = 8 * 1024;
@@ -31,7 +42,8 @@ class ServerStream final : public h2::Stream, public TimerOwner {
   ~ServerStream();
 
   // Sends the head that http1::write_request_head() wrote; `end`: no body follows. Once, first.
-  // False: it does not fit into the frames' bounds, and nothing was sent.
+  // False: it does not fit into the frames' bounds, and nothing was sent. If the server takes fewer
+  // requests since the stream was opened, on_stream_lost() follows (unseen).
   [[nodiscard]] bool send_head(std::string_view text, std::string_view scheme, bool websocket,
                                bool end);
   // Body bytes: sends or keeps them.
@@ -55,6 +67,14 @@ class ServerStream final : public h2::Stream, public TimerOwner {
 
   // Nothing of the request was given to the connection yet.
   [[nodiscard]] bool untouched() const { return !open() && id() == 0; }
+  // It is over, and on_stream_lost() is on its way: before the turn ends. Calls do nothing any
+  // more, but finish() and abort() still say that nobody is to be told.
+  [[nodiscard]] bool lost() const { return lost_; }
+  // The server takes WebSockets (RFC 8441); known once its SETTINGS have come.
+  [[nodiscard]] bool takes_websocket() const;
+  // It is on its connection: not over, nor is the connection.
+  [[nodiscard]] bool attached() const { return !left_; }
+  // REQUIRES: attached().
   [[nodiscard]] ServerConn& conn() const;
   // The connection has carried a request before this one.
   [[nodiscard]] bool reused() const { return reused_; }
@@ -63,21 +83,30 @@ class ServerStream final : public h2::Stream, public TimerOwner {
 
  private:
   friend class ServerMux;
+  friend class ServerMuxes;
 
   ServerMux& mux_;
-  StreamUser* user_;
+  StreamUser* user_;  // null: done, and to be freed
   OutQueue out_;
   std::string trailers_;
   Timer timer_;
-  bool end_waits_ = false;
+  uint64_t put_at_ = 0;     // how many bytes the connection had put before its head
+  std::string_view cause_;  // of its loss
+  h2::ErrorCode lost_code_ = h2::ErrorCode::kNoError;
+  bool end_waits_ = false;  // the request's end stands behind out_
   bool reused_ = false;
+  bool complete_ = false;  // the response is
+  bool left_ = false;      // the connection does not count it any more
+  bool lost_ = false;      // its user is to be told
+  bool unseen_ = false;
 };
 
-// Whoever uses a stream. Called from Io turns and timers only; may call the stream back, also its
-// last call.
+// Whoever uses a stream. Called from Io turns, timers and ServerMuxes::flush() only; may call the
+// stream back, also its last call.
 class StreamUser {
  public:
-  // A response head, interim ones included; the views are valid inside the call. `end`: no body.
+  // A response head, interim ones included; the views are valid inside the call. `end`: no body;
+  // on_stream_end() follows all the same, unless the stream was finished.
   virtual void on_stream_head(const h2::HeadBuilder& head, bool end) = 0;
   // Body bytes, all of which are taken; consumed() follows, at once or later.
   virtual void on_stream_data(std::string_view bytes) = 0;

@@ -259,8 +259,13 @@ void Session::send_end(Stream& stream, std::string_view trailers) {
 
 void Session::reset(Stream& stream, ErrorCode code) {
   if (!stream.open_) return;
-  if (!dead_) put_reset(stream.id_, code);
+  const bool over = stream.remote_closed_ && stream.local_closed_;
+  if (!dead_ && !over) put_reset(stream.id_, code);
   remove(stream);
+}
+
+void Session::forget(Stream& stream) {
+  if (stream.open_) remove(stream);
 }
 
 // --- flow control of what comes in ---

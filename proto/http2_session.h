@@ -187,8 +187,11 @@ class Session {
   size_t send_data(Stream& stream, std::string_view bytes, bool end);
   // Ends our side with trailers ("name: value\r\n" lines; none: an empty DATA frame).
   void send_end(Stream& stream, std::string_view trailers);
-  // Closes the stream; no event follows. Does nothing if it is closed.
+  // Closes the stream; no event follows. Does nothing if it is closed. One that both have ended
+  // only leaves the table.
   void reset(Stream& stream, ErrorCode code);
+  // The same without a word to the peer, which has said that it does not look at it, or is gone.
+  void forget(Stream& stream);
   // The owner is done with so many bytes of on_data().
   void consumed(Stream& stream, size_t bytes);
   // They will never be used, since the stream is closed.

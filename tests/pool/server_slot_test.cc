@@ -187,7 +187,7 @@ TEST_CASE("ServerSlot: the same for a session's own connection") {
     w.slot->reserve(*conn, store, target);
     w.slot->give_back(*conn, kGood);
     CHECK(conn->place() == Place::kSessionIdle);
-    CHECK(w.slot->take_private(user, store, target, nullptr) == conn);
+    CHECK(w.slot->take_private(user, store, target, nullptr).conn == conn);
     w.slot->give_back(*conn, kGood);
     bytes ? w.ends.back()->send("x") : w.ends.back()->close();
     REQUIRE(w.until([&] { return store.empty(); }));

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "pool/server_mux.h"
 #include "pool/server_slot.h"
 #include "tests/support/sim_actors.h"
 #include "tests/support/sim_io.h"
@@ -78,10 +79,11 @@ struct SlotWorld final : SimLoop {
         peers(net),
         timers(net.now_us() / 1000),
         server(net, peers, any_port(),
-               [this](SimConnection&) { return std::make_unique<Handler>(*this); }),
+               [this](SimConnection& connection) { return make_handler(connection); }),
         budget(shards, limit),
         share(budget, 0, one) {
     net.set_loop(io, this);
+    muxes.prepare(16 * 1024, 64);
     spec.address = server.address();
     slot = std::make_unique<ServerSlot>(
         context, spec, stats, SlotShares{.connections = &share, .idle = nullptr}, &room, others);
@@ -94,6 +96,8 @@ struct SlotWorld final : SimLoop {
     CHECK(net.run_until([&] { return slot->empty() && server.live() == 0; }, 100'000));
     CHECK(share.used() == 0);
     slot.reset();
+    muxes.reclaim();  // What died since the last turn.
+    CHECK(muxes.empty());
     net.set_loop(io, nullptr);
   }
   static ServerAddress any_port() {
@@ -104,10 +108,16 @@ struct SlotWorld final : SimLoop {
   void turn() override {
     io.run_once(0);
     timers.expire(net.now_us() / 1000);
+    muxes.flush();
+    muxes.reclaim();
     slot->pool().check();
     turn_due();
   }
   void turn_due() {
+    if (muxes.pending()) {
+      deadline = net.now_us();
+      return;
+    }
     const int64_t next = timers.next_in_ms(net.now_us() / 1000);
     deadline = next < 0 ? kNever : net.now_us() + std::max<int64_t>(next, 1) * 1000;
   }
@@ -153,10 +163,16 @@ struct SlotWorld final : SimLoop {
   Prng prng{1};
   ConnKeyBuffer key_buffer;
   PoolMemory memory{.groups = groups, .secret = {}, .prng = prng, .key_buffer = key_buffer};
-  PoolContext context{.stream = stream, .timers = timers, .conns = conns, .memory = memory};
+  ServerMuxes muxes{64, 1024};
+  PoolContext context{
+      .stream = stream, .timers = timers, .conns = conns, .memory = memory, .muxes = &muxes};
   ServerStats stats;
   Room room;
   OneShard one;
+  // What the server does with a connection.
+  SimServer::MakeHandler make_handler = [this](SimConnection&) -> std::unique_ptr<SimHandler> {
+    return std::make_unique<Handler>(*this);
+  };
   std::vector<SimConnection*> ends;  // null: closed
   std::vector<int> end_errors;
   SimServer server;
