@@ -47,7 +47,8 @@ Exchange::Exchange(Worker& worker, ClientConn& client, Http2Stream* stream)
 
 Exchange::~Exchange() {
   RW_CHECK(state_ == State::kDone);
-  RW_CHECK(conn_ == nullptr && server_ == nullptr && upstream_ == nullptr);
+  RW_CHECK(conn_ == nullptr && server_stream_ == nullptr);
+  RW_CHECK(server_ == nullptr && upstream_ == nullptr);
 }
 
 const config::Timeouts& Exchange::timeouts() const {
@@ -125,14 +126,14 @@ Exchange::Step Exchange::do_route() {
 
 bool Exchange::wants_body() const {
   if (request_done_ || send_broken_) return false;
-  return state_ == State::kRelay && !conn_->above_high_water();
+  return state_ == State::kRelay && !server_is_full();
 }
 
 size_t Exchange::on_request_bytes(std::string_view bytes) {
   switch (state_) {
     case State::kSendHead: return send_head(bytes);
     case State::kRelay:
-      if (request_done_ || send_broken_ || conn_->above_high_water()) return 0;
+      if (request_done_ || send_broken_ || server_is_full()) return 0;
       return forward_body({}, bytes);
     case State::kTunnel: {
       if (bytes.empty() || server_ended_ || conn_->above_high_water()) return 0;
@@ -219,7 +220,7 @@ http1::RequestPlan Exchange::plan_request() {
 }
 
 size_t Exchange::send_head(std::string_view bytes) {
-  RW_CHECK(state_ == State::kSendHead && conn_ != nullptr);
+  RW_CHECK(state_ == State::kSendHead && (conn_ != nullptr || server_stream_ != nullptr));
   http1::Out out(worker_.render_buffer());
   if (proxy_due_) out.put(proxy_header());
   if (!http1::write_request_head(request(), plan_request(), out)) {
@@ -276,21 +277,25 @@ void Exchange::on_request_end(std::string_view trailers) {
 void Exchange::end_request_body(std::string_view trailers) {
   (void)request_body_.finish_at_close();
   request_done_ = true;
-  if (request_framing_ == BodyKind::kChunked) {
+  if (server_stream_ != nullptr) {
+    server_stream_->end(trailers);
+  } else if (request_framing_ == BodyKind::kChunked) {
     Gather out;
     out.add_last_chunk(trailers);
     server_->stats().bytes_sent.add(out.bytes());
     if (!conn_->write(out.pieces())) send_broken_ = true;
   }
-  if (!response_started_) conn_->set_deadline(timeouts().response_headers);
+  if (!response_started_) set_server_deadline(timeouts().response_headers);
 }
 
 // A reused connection may be dead: until its first byte nobody knows whether the server has seen
 // any of this.
 void Exchange::keep_body(std::string_view bytes) {
   if (sending_again_ || bytes.empty() || first_byte_us_ != 0 || !body_kept_) return;
-  if (was_reused_ && http1::is_idempotent(request().method) &&
-      kept_body_.append(worker_.chunks(), bytes, kKeptBodyBytes)) {
+  // A server may say that it has not looked at a stream, so that any request may be tried again.
+  const bool repeatable =
+      server_stream_ != nullptr || (was_reused_ && http1::is_idempotent(request().method));
+  if (repeatable && kept_body_.append(worker_.chunks(), bytes, kKeptBodyBytes)) {
     return;
   }
   body_kept_ = false;
@@ -299,6 +304,7 @@ void Exchange::keep_body(std::string_view bytes) {
 
 // Sends `head` and what `bytes` holds of the body, gathered. Returns the bytes used.
 size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
+  if (server_stream_ != nullptr) return forward_by_stream(head, bytes);
   Gather out;
   out.add(head);
   size_t used = 0;
@@ -356,7 +362,7 @@ void Exchange::body_is_bad() {
 
 void Exchange::on_server_drained() {
   if (state_ == State::kRelay && !request_done_ && !response_started_) {
-    conn_->set_deadline(config::kOff);  // It is the client's turn, which has a deadline of its own.
+    set_server_deadline(config::kOff);  // It is the client's turn, which has a deadline of its own.
   }
   resume_client();
 }

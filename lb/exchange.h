@@ -18,6 +18,7 @@
 #include "lb/gather.h"
 #include "lb/upstream.h"
 #include "pool/server_conn.h"
+#include "pool/server_stream.h"
 #include "proto/http1_body.h"
 #include "proto/http1_head.h"
 #include "proto/http1_write.h"
@@ -44,7 +45,7 @@ class HeadStore {
   std::unique_ptr<char[]> large_;  // beyond a chunk
 };
 
-class Exchange final : public ServerUser, public Waiter {
+class Exchange final : public ServerUser, public StreamUser, public Waiter {
  public:
   // `stream`: the client's, if it speaks HTTP/2; null: HTTP/1.
   Exchange(Worker& worker, ClientConn& client, Http2Stream* stream = nullptr);
@@ -77,6 +78,15 @@ class Exchange final : public ServerUser, public Waiter {
   [[nodiscard]] bool answering() const { return response_started_ && state_ != State::kDone; }
 
   void on_server_connected(int error) override;
+  void on_server_stream(ServerStream& stream) override;
+  void on_server_moved(ServerConn& conn) override;
+  StreamUser* stream_user() override { return this; }
+  void on_stream_head(const h2::HeadBuilder& head, bool end) override;
+  void on_stream_data(std::string_view bytes) override;
+  void on_stream_end(std::string_view trailers) override;
+  void on_stream_drained() override;
+  void on_stream_timeout() override;
+  void on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view cause) override;
   void on_server_bytes(std::span<const std::byte> bytes) override;
   void on_server_end(int error) override;
   void on_server_drained() override;
@@ -100,6 +110,7 @@ class Exchange final : public ServerUser, public Waiter {
   };
   enum class Step : uint8_t { kNext, kWait };
   static constexpr uint8_t kStalePicksMax = 2;
+  static constexpr uint8_t kStreamTriesMax = 5;  // of a request that its server did not look at
   // A body is kept so far for a second try on another connection.
   static constexpr size_t kKeptBodyBytes = Chunk::kBytes;
   enum class EndedBy : uint8_t { kNobody, kClient, kServer, kProxy };
@@ -109,6 +120,7 @@ class Exchange final : public ServerUser, public Waiter {
   Step do_pick_server();
   Step do_take_conn();
   Step wait_in_queue();
+  Step connection_limit_reached();
 
   // Which server and connection (exchange_server.cc).
   [[nodiscard]] ShardUpstream::Picked pick_bound_server();
@@ -134,6 +146,13 @@ class Exchange final : public ServerUser, public Waiter {
   [[nodiscard]] const http1::OwnFields* own_fields();
   [[nodiscard]] std::span<const std::string> own_names() const;
   void body_is_bad();
+
+  // To an HTTP/1 server or to a stream (exchange_stream.cc).
+  [[nodiscard]] bool server_is_full() const;
+  void set_server_deadline(int64_t ms);
+  void hold_server();
+  void release_server();
+  size_t forward_by_stream(std::string_view head, std::string_view bytes);
 
   // To an HTTP/1 client or to a stream (exchange_client.cc).
   [[nodiscard]] bool to_client(std::string_view head, std::span<const iovec> body);
@@ -186,8 +205,9 @@ class Exchange final : public ServerUser, public Waiter {
   const config::Route* route_ = nullptr;
   ShardUpstream* upstream_ = nullptr;
   ShardServer* server_ = nullptr;
-  ServerConn* conn_ = nullptr;
-  ShardServer* last_server_ = nullptr;  // for the log; pinned
+  ServerConn* conn_ = nullptr;             // connecting, or HTTP/1
+  ServerStream* server_stream_ = nullptr;  // instead: HTTP/2
+  ShardServer* last_server_ = nullptr;     // for the log; pinned
   http1::BodyReader request_body_;
   http1::BodyReader response_body_;
   InBuffer response_in_;  // a partial response head
@@ -207,6 +227,7 @@ class Exchange final : public ServerUser, public Waiter {
   int64_t start_us_;
   int64_t connected_us_ = 0;
   int64_t first_byte_us_ = 0;
+  size_t held_ = 0;  // bytes of the server's stream that it was not credited yet
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;
   std::string_view cause_;  // a literal: why it ended early
@@ -229,6 +250,7 @@ class Exchange final : public ServerUser, public Waiter {
   bool proxy_due_ = false;         // the connection is fresh: a PROXY header goes first
   bool was_reused_ = false;
   bool client_ended_ = false;
+  bool head_ends_ = false;   // HTTP/2 to the server: the response has no body
   bool body_ended_ = false;  // HTTP/2: on_request_end() was called
   bool server_ended_ = false;
 };

@@ -68,13 +68,14 @@ void Exchange::respond_by_stream(const http1::OwnResponse& response) {
 // As relay_response(): the length of the body is the frames' business, and the last piece of it
 // says that it is the last where that is known.
 void Exchange::relay_by_stream(std::string_view head, std::string_view bytes) {
-  bool ended = response_body_.ended();
+  bool ended = response_body_.ended() || head_ends_;
   if (!head.empty()) {
     bytes_out_ += head.size();
     if (!stream_->send_head(head, ended)) {
       response_started_ = false;
       return bad_response("the response's head does not fit");
     }
+    if (head_ends_) return;  // on_stream_end() follows.
     if (ended) return end_response(!bytes.empty());
   }
   size_t used = 0;
@@ -99,8 +100,8 @@ void Exchange::relay_by_stream(std::string_view head, std::string_view bytes) {
     }
   }
   if (ended) return end_response(used < bytes.size());
-  conn_->set_deadline(timeouts().server_idle);
-  if (client_is_full()) conn_->set_receiving(false);
+  set_server_deadline(timeouts().server_idle);
+  if (client_is_full()) hold_server();
 }
 
 }  // namespace ringway

@@ -24,7 +24,7 @@ Exchange::Step Exchange::answer(uint16_t status, EndedBy by, std::string_view ca
 Exchange::Step Exchange::respond(const http1::OwnResponse& response, EndedBy by,
                                  std::string_view cause) {
   RW_CHECK(!response_started_);
-  RW_CHECK(conn_ == nullptr);
+  RW_CHECK(conn_ == nullptr && server_stream_ == nullptr);
   // The rest of the request's body is not waited for, so nothing can follow it.
   keep_alive_ = keep_alive_ && request_done_ && !worker_.draining();
   http1::OwnResponse full = response;
@@ -84,15 +84,24 @@ void Exchange::give_back_server(const FinishNotes& notes) {
   if (conn_ != nullptr) {
     server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
     server_->slot.give_back(*conn_, notes);
+  } else if (server_stream_ != nullptr) {
+    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
+    server_stream_->finish();
   }
   forget_server();
 }
 
 void Exchange::let_go_of_server() {
   forget_response();
-  if (conn_ != nullptr) {
+  if (conn_ != nullptr && state_ == State::kConnecting) {
+    server_->stats().responses[0].add();
+    server_->slot.cancel(*conn_, *this);  // Others may wait for it too.
+  } else if (conn_ != nullptr) {
     server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
     server_->slot.discard(*conn_);
+  } else if (server_stream_ != nullptr) {
+    server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
+    server_stream_->abort(h2::ErrorCode::kCancel);
   }
   forget_server();
 }
@@ -105,6 +114,8 @@ void Exchange::forget_response() {
 
 void Exchange::forget_server() {
   conn_ = nullptr;
+  server_stream_ = nullptr;
+  held_ = 0;
   if (server_ == nullptr) return;
   if (last_server_ != nullptr) --last_server_->pins;
   last_server_ = server_;

@@ -130,17 +130,19 @@ void Exchange::start_response(std::string_view rest) {
             .hint_ms = hint.timeout_ms,
             .hint_max = hint.requests_max};
   // Whoever is asked to log in here does so for the connection.
-  if ((status_ == 401 || status_ == 407) && http1::binds_connection(head)) {
+  if (conn_ != nullptr && (status_ == 401 || status_ == 407) && http1::binds_connection(head)) {
     login_ = true;
     reserve_connection(true);
   }
-  response_body_.start(head.body, head.content_length, {});
+  // A stream's body comes bare, and the stream says where it ends.
+  response_body_.start(server_stream_ != nullptr ? BodyKind::kUntilClose : head.body,
+                       head.content_length, {});
   http1::Out out(worker_.render_buffer());
   if (!http1::write_response_head(head, plan_response(head), out)) {
     return bad_response("the response's head does not fit");
   }
   response_started_ = true;
-  conn_->set_deadline(timeouts().server_idle);
+  set_server_deadline(timeouts().server_idle);
   relay_response(out.written(), rest);
 }
 
@@ -177,9 +179,9 @@ void Exchange::relay_response(std::string_view head, std::string_view bytes) {
   bytes_out_ += out.bytes();
   if (!out.empty() && !client_.write(out.pieces())) return;
   if (ended) return end_response(used < bytes.size());
-  conn_->set_deadline(timeouts().server_idle);
+  set_server_deadline(timeouts().server_idle);
   // Back-pressure: the server is not read until the client has taken most of what waits.
-  if (client_is_full()) conn_->set_receiving(false);
+  if (client_is_full()) hold_server();
 }
 
 void Exchange::on_client_drained() {
@@ -187,13 +189,14 @@ void Exchange::on_client_drained() {
     if (client_queued() == 0) done();
     return;
   }
-  if (conn_ == nullptr || (state_ != State::kRelay && state_ != State::kTunnel)) return;
-  if (!server_ended_) conn_->set_receiving(true);
+  if (conn_ == nullptr && server_stream_ == nullptr) return;
+  if (state_ != State::kRelay && state_ != State::kTunnel) return;
+  if (!server_ended_) release_server();
 }
 
 void Exchange::end_response(bool extra_bytes) {
-  notes_.clean =
-      request_done_ && !extra_bytes && !send_broken_ && !server_ended_ && conn_->queued() == 0;
+  notes_.clean = request_done_ && !extra_bytes && !send_broken_ && !server_ended_ &&
+                 conn_ != nullptr && conn_->queued() == 0;
   give_back_server(notes_);
   finish_when_flushed();
 }

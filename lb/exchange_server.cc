@@ -16,7 +16,7 @@ using http1::BodyKind;
 
 Exchange::Step Exchange::do_pick_server() {
   RW_CHECK(upstream_ != nullptr);
-  RW_CHECK(server_ == nullptr && conn_ == nullptr);
+  RW_CHECK(server_ == nullptr && conn_ == nullptr && server_stream_ == nullptr);
   // Who waits already goes first.
   if (!in_turn_ && upstream_->anyone_waits()) return wait_in_queue();
   if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
@@ -88,22 +88,33 @@ Exchange::Step Exchange::do_take_conn() {
   RW_CHECK(server_ != nullptr);
   RW_CHECK(conn_ == nullptr);
   const ServerSlot::Taken taken = take_connection();
-  if (taken.conn == nullptr && taken.error == EAGAIN) {  // The limit of connections.
-    server_->wants_connection = true;
-    upstream_->release(*server_);
-    server_ = nullptr;
-    --attempts_;
-    return wait_in_queue();
-  }
+  if (taken.conn == nullptr && taken.error == EAGAIN) return connection_limit_reached();
   if (taken.conn == nullptr) {
     attempt_failed(strerrorname_np(taken.error), false);
     return state_ == State::kPickServer ? Step::kNext : Step::kWait;
+  }
+  if (taken.stream != nullptr) {
+    server_stream_ = taken.stream;
+    was_reused_ = taken.stream->reused();
+    state_ = State::kSendHead;
+    connection_ready();
+    return Step::kWait;
   }
   conn_ = taken.conn;
   was_reused_ = taken.connected;
   state_ = taken.connected ? State::kSendHead : State::kConnecting;
   if (taken.connected) connection_ready();
   return Step::kWait;
+}
+
+// The server's limit of connections: it waits until one is free.
+Exchange::Step Exchange::connection_limit_reached() {
+  conn_ = nullptr;
+  server_->wants_connection = true;
+  upstream_->release(*server_);
+  server_ = nullptr;
+  --attempts_;
+  return wait_in_queue();
 }
 
 ServerSlot::Taken Exchange::take_connection() {
@@ -159,7 +170,8 @@ void Exchange::connection_ready() {
   proxy_due_ = named && !was_reused_ && !server_->slot.sends_preface();
   // Nobody else has the same header, so once this client is gone nobody could use it.
   const bool own = named || upstream_->config().pool.reuse == ReuseMode::kNever;
-  if (login_ || own) reserve_connection(login_);
+  // Over HTTP/2 nobody logs in for a connection (RFC 9113 9.2 leaves none to one request).
+  if (conn_ != nullptr && (login_ || own)) reserve_connection(login_);
 }
 
 // The connection becomes the client's own: because of a login that it carries, for the whole
@@ -197,7 +209,9 @@ void Exchange::connect_failed(int error) {
 
 void Exchange::on_server_connected(int error) {
   RW_CHECK(state_ == State::kConnecting);
-  if (error != 0) {
+  if (error == EAGAIN) {  // It waited for a connection with others, and there is no room for more.
+    connection_limit_reached();
+  } else if (error != 0) {
     conn_ = nullptr;
     connect_failed(error);
     run();

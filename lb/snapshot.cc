@@ -20,6 +20,7 @@ KnownServer find_server(const Snapshot* previous, const config::Upstream& upstre
       if (old.name != server.name || !(old.address == server.address)) continue;
       // Connections of another kind of TLS must not be used any more.
       if (!upstreams[i].tls.same_as(upstream.tls)) continue;
+      if (upstreams[i].http_versions != upstream.http_versions) continue;
       return {previous->servers[i][j], &old};
     }
   }

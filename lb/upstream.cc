@@ -16,6 +16,16 @@ ShardUpstream::~ShardUpstream() {
   if (restless_) --context_.restless;
 }
 
+namespace {
+
+HttpChoice choice_of(const config::Upstream& upstream) {
+  const bool http = upstream.protocol == config::Protocol::kHttp;
+  if (!http || !upstream.speaks(config::HttpVersion::kHttp2)) return HttpChoice::kHttp1;
+  return upstream.speaks(config::HttpVersion::kHttp1) ? HttpChoice::kByAlpn : HttpChoice::kHttp2;
+}
+
+}  // namespace
+
 SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject& object,
                                 uint32_t index) const {
   const config::Pool& pool = config_->pool;
@@ -36,7 +46,9 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
                     config_->send_proxy == config::ProxySend::kOff,
           .tls = context_.tls.upstream(index),
           .sni = config_->tls.sni,
-          .tls_address = std::string(name_of_address(server.address_text))};
+          .tls_address = std::string(name_of_address(server.address_text)),
+          .http = choice_of(*config_),
+          .max_streams = pool.max_streams_per_connection};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {

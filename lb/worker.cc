@@ -55,7 +55,8 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       sessions_(options.clients_max),
       tlv_rooms_(options.clients_max),
       origins_(options.clients_max),
-      pool_{stream_env_, timers_, server_conns_, pool_memory_},
+      muxes_(options.clients_max * 2, options.clients_max * 4),
+      pool_{stream_env_, timers_, server_conns_, pool_memory_, &muxes_},
       upstream_context_{pool_,
                         options.shard,
                         static_cast<uint32_t>(options.loads.size()),
@@ -93,6 +94,7 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
   render_ = std::make_unique_for_overwrite<char[]>(render_bytes_);
   path_buffer_.reserve(head_bytes);
   http2_.prepare(static_cast<uint32_t>(head_bytes), fields);
+  muxes_.prepare(static_cast<uint32_t>(render_bytes_), fields);
   if (fields > parser_fields_) {
     for (http1::HeadParser* parser : free_parsers_) delete static_cast<PooledParser*>(parser);
     free_parsers_.clear();
@@ -352,9 +354,9 @@ int64_t Worker::after_turn() {
   tls_.shard().run(io_.now_us());
   if (!undelivered_.empty()) deliver_mail();
   if (upstream_context_.restless > 0) serve_queues();
-  http2_.flush();
+  flush_output();
   reclaim();
-  if (http2_.restless()) return 0;
+  if (http2_.restless() || muxes_.pending()) return 0;
   if (!undelivered_.empty()) return 1;  // A full mailbox is soon emptied.
   const int64_t timer = timers_.next_in_ms(now_ms());
   const int64_t tls = tls_.shard().next_in_ms(io_.now_us());
@@ -512,6 +514,7 @@ void Worker::reclaim() {
     exchanges_.give_back(exchange);
   }
   http2_.reclaim();
+  muxes_.reclaim();
   // What a reload retired may stay in use for hours: looking now and then is enough.
   if (unsettled_ && (++turns_ % 64 == 0 || stopping_)) sweep();
 }

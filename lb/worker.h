@@ -30,6 +30,7 @@
 #include "lb/snapshot.h"
 #include "lb/tls/shard_tls.h"
 #include "lb/upstream.h"
+#include "pool/server_mux.h"
 #include "proto/own_fields.h"
 
 namespace ringway {
@@ -115,7 +116,13 @@ class Worker final : public BudgetPeers, public BorrowPost {
   [[nodiscard]] const TlsShard& tls() const { return tls_.shard(); }
 
   // Sends what connections have gathered.
-  void flush_output() { http2_.flush(); }
+  void flush_output() {
+    // Each side may give the other something to say.
+    muxes_.flush();
+    http2_.flush();
+    if (muxes_.pending()) muxes_.flush();
+    if (http2_.restless()) http2_.flush();
+  }
   // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
   int64_t after_turn();
 
@@ -230,6 +237,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   std::array<char, ClientOrigin::kHeaderBytes> proxy_header_{};
   http1::OwnFields own_fields_;
   uint64_t next_id_ = 0;  // of the unique ids made here
+  ServerMuxes muxes_;
   PoolContext pool_;
   ClientList client_list_;
   SessionList session_list_;

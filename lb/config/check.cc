@@ -132,6 +132,32 @@ class Checker {
              "`warm` connections have no client yet that `send_proxy_protocol` could name");
   }
 
+  void check_versions(const Upstream& upstream, const Node& node) {
+    if (!upstream.speaks(HttpVersion::kHttp2)) {
+      return conflict(find(node, "pool", "max_streams_per_connection"),
+                      "`max_streams_per_connection` is for HTTP/2: add \"h2\" to `http_versions`");
+    }
+    const Node* at = node.find("http_versions");
+    if (at == nullptr) return;  // An upstream that this one extends was told.
+    if (!upstream.tls.enabled && upstream.http_versions.size() > 1) {
+      conflict(at, "without `tls` nobody chooses between two versions",
+               "name the one that the servers speak");
+    }
+    if (upstream.send_proxy != ProxySend::kOff) {
+      report_.error("E0105", at->key_span,
+                    "HTTP/2 to servers behind a PROXY header is not supported yet");
+    }
+    if (upstream.pool.reuse == ReuseMode::kNever) {
+      report_.error("E0105", at->key_span,
+                    "HTTP/2 to servers with reuse = \"never\" is not supported yet");
+    }
+    if (upstream.health.type == HealthType::kHttp && upstream.http_versions.size() == 1) {
+      report_.error("E0105", at->key_span,
+                    "HTTP checks of servers that speak HTTP/2 only are not supported yet",
+                    "checks of type = \"tcp\" are");
+    }
+  }
+
   void check_upstream(const Upstream& upstream, const Node& node) {
     const Node* servers = node.find("servers");
     // Broken servers and bases without servers are reported by themselves.
@@ -144,7 +170,9 @@ class Checker {
     check_balance(upstream, node);
     check_health(upstream, node);
     check_send_proxy(upstream, node);
-    if (upstream.protocol == Protocol::kHttp) return;
+    if (upstream.protocol == Protocol::kHttp) return check_versions(upstream, node);
+    conflict(node.find("http_versions"),
+             "`http_versions` is for HTTP, but this upstream has protocol = \"tcp\"");
     conflict(node.find("pool"), "`pool` is for HTTP, but this upstream has protocol = \"tcp\"");
     for (const char* key : {"response_headers", "server_idle"}) {
       conflict(find(node, "timeouts", key),

@@ -79,6 +79,13 @@ struct Limits {
 
 enum class HttpVersion : uint8_t { kHttp1, kHttp2 };
 
+[[nodiscard]] inline bool contains(const std::vector<HttpVersion>& versions, HttpVersion wanted) {
+  for (const HttpVersion one : versions) {
+    if (one == wanted) return true;
+  }
+  return false;
+}
+
 // So many in any time of that length; 0: no limit.
 struct EventRate {
   uint32_t count = 0;
@@ -120,12 +127,7 @@ struct Listener {
   std::optional<uint32_t> tls;  // index of a profile; absent: clear text
   ClientCertificateHeaders certificate_headers;
 
-  [[nodiscard]] bool speaks(HttpVersion version) const {
-    for (const HttpVersion one : http_versions) {
-      if (one == version) return true;
-    }
-    return false;
-  }
+  [[nodiscard]] bool speaks(HttpVersion version) const { return contains(http_versions, version); }
 };
 
 struct HeaderMatch {
@@ -213,6 +215,7 @@ struct Pool {
   int64_t max_age = kOff;
   uint64_t max_requests_per_connection = kUnlimited;
   uint64_t max_connections_per_server = kUnlimited;  // whole process
+  uint32_t max_streams_per_connection = 100;         // HTTP/2
   uint32_t warm = 0;                                 // whole process
   std::vector<PoolKey> key;
 };
@@ -259,6 +262,8 @@ struct Upstream {
   Protocol protocol = Protocol::kHttp;
   ProxySend send_proxy = ProxySend::kOff;
   ProxyTlvs send_proxy_tlvs;
+  // What servers speak, best first. Both: they choose in the TLS handshake.
+  std::vector<HttpVersion> http_versions{HttpVersion::kHttp1};
   Balance balance;
   std::vector<Server> servers;
   Pool pool;
@@ -267,6 +272,8 @@ struct Upstream {
   Retry retry;
   Timeouts timeouts;
   UpstreamTls tls;
+
+  [[nodiscard]] bool speaks(HttpVersion version) const { return contains(http_versions, version); }
 };
 
 enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };

@@ -98,8 +98,9 @@ const Section kListenerHttp2Section{.path = "listeners.NAME.h2",
 
 namespace item {
 
-void http_version(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
-  auto& versions = member<&Listener::http_versions>(object);
+namespace {
+
+void add_version(Reader& reader, const Node& node, std::vector<HttpVersion>& versions) {
   const bool http2 = node.text == "h2";
   if (node.text == "h3") {
     reader.report.error("E0105", node.span, "\"h3\" is not supported yet");
@@ -117,6 +118,16 @@ void http_version(Reader& reader, const Key& /*key*/, const Node& node, void* ob
     return;
   }
   versions.push_back(version);
+}
+
+}  // namespace
+
+void http_version(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  add_version(reader, node, member<&Listener::http_versions>(object));
+}
+
+void server_http_version(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  add_version(reader, node, member<&Upstream::http_versions>(object));
 }
 
 }  // namespace item

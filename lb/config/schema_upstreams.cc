@@ -121,7 +121,6 @@ constexpr Choice kShares[] = {
     {"borrow", static_cast<uint64_t>(Share::kBorrow)},
 };
 constexpr std::string_view kLaterShares[] = {"node"};
-constexpr std::string_view kLaterPool[] = {"max_streams_per_connection"};
 constexpr Key kPoolKeys[] = {
     {.name = "reuse",
      .kind = Kind::kEnum,
@@ -186,6 +185,14 @@ constexpr Key kPoolKeys[] = {
      .initial = "off",
      .doc = "The age at which a connection is not kept any longer, up to a tenth less.",
      .example = "\"10m\""},
+    {.name = "max_streams_per_connection",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = 10'000,
+     .number = store<&Pool::max_streams_per_connection>,
+     .initial = "100",
+     .doc = "Requests at once on an HTTP/2 connection, if the server does not allow fewer.",
+     .example = "32"},
     {.name = "max_requests_per_connection",
      .kind = Kind::kInteger,
      .min = 1,
@@ -348,9 +355,18 @@ constexpr Key kRetryKeys[] = {
 };
 constexpr Key kUpstreamTimeoutKeys[] = {kConnect,    kResponseHeaders, kServerIdle,
                                         kTunnelIdle, kHalfClosed,      kQueue};
-constexpr std::string_view kLaterUpstream[] = {"http_versions", "sticky", "discover",
-                                               "on_server_down", "outlier"};
+constexpr std::string_view kLaterUpstream[] = {"sticky", "discover", "on_server_down", "outlier"};
 constexpr Key kUpstreamKeys[] = {
+    {.name = "http_versions",
+     .kind = Kind::kTexts,
+     .max = 2,
+     .text = item::server_http_version,
+     .clear = clear<&Upstream::http_versions>,
+     .initial = "[\"http/1.1\"]",
+     .doc = "What the servers speak, best first. With `[upstreams.NAME.tls]` both may stand here, "
+            "and each server chooses (ALPN); in clear text it is one of them, `\"h2\"` by prior "
+            "knowledge. HTTP/2 connections carry many requests at once. HTTP only.",
+     .example = "[\"h2\"]"},
     {.name = "extends",
      .kind = Kind::kText,
      .text = item::accept,
@@ -449,8 +465,7 @@ const Section kServerSection{.path = "upstreams.NAME.servers[]",
                              .later = kLaterServer};
 const Section kPoolSection{.path = "upstreams.NAME.pool",
                            .doc = "Connections to servers that are kept. HTTP only.",
-                           .keys = kPoolKeys,
-                           .later = kLaterPool};
+                           .keys = kPoolKeys};
 const Section kQueueSection{.path = "upstreams.NAME.queue",
                             .doc = "What waits while every server is full.",
                             .keys = kQueueKeys,

@@ -55,6 +55,7 @@ Text bind;
 Text trusted_proxy;
 Text proxy_from;
 Text http_version;
+Text server_http_version;
 Text host;
 Text sni;
 Text alpn;

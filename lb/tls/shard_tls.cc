@@ -30,6 +30,14 @@ TlsClientAuth auth_of(config::ClientAuthMode mode) {
   return TlsClientAuth::kRequired;
 }
 
+std::vector<std::string> alpn_of(const std::vector<config::HttpVersion>& versions) {
+  std::vector<std::string> names;
+  for (const config::HttpVersion version : versions) {
+    names.emplace_back(version == config::HttpVersion::kHttp2 ? "h2" : "http/1.1");
+  }
+  return names;
+}
+
 template <typename Pointer>
 void retire(std::vector<Pointer>& from, std::vector<Pointer>& to) {
   for (Pointer& context : from) {
@@ -75,11 +83,7 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
                     .ciphers = joined(profile.ciphers),
                     .groups = joined(profile.groups)};
   const bool http = listener.protocol == config::Protocol::kHttp;
-  if (http) {
-    for (const config::HttpVersion version : listener.http_versions) {
-      options.alpn.emplace_back(version == config::HttpVersion::kHttp2 ? "h2" : "http/1.1");
-    }
-  }
+  if (http) options.alpn = alpn_of(listener.http_versions);
   options.strict_sni = profile.strict_sni;
   options.ocsp = profile.ocsp;
   options.client_auth = auth_of(profile.client_auth.mode);
@@ -123,7 +127,7 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
     const config::Upstream& upstream = config.upstreams[i];
     std::string error;
     std::vector<std::string> alpn;
-    if (upstream.protocol == config::Protocol::kHttp) alpn = {"http/1.1"};
+    if (upstream.protocol == config::Protocol::kHttp) alpn = alpn_of(upstream.http_versions);
     clients_.push_back(
         upstream.tls.enabled
             ? make_client_context(shard_, trusts_, upstream, materials.upstreams[i], alpn, error)

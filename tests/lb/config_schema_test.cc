@@ -107,6 +107,9 @@ Around place_of(const Section& section, std::string_view key) {
   if (path == "upstreams.NAME.health.expect") {
     head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
   }
+  if (path == "upstreams.NAME.pool" && key == "max_streams_per_connection") {
+    head = "http_versions = 'h2'\n" + head;
+  }
   if (path.starts_with("tls.profiles.NAME.")) {
     head = "[tls.profiles.p]\ncertificates = 'main'\n" + head;
   }

@@ -1,0 +1,163 @@
+// lb/exchange_stream.cc - the server's side of an exchange: an HTTP/1 connection, or a stream of an
+// HTTP/2 one.
+#include "core/base/check.h"
+#include "lb/client_conn.h"
+#include "lb/exchange.h"
+#include "lb/http2_client.h"
+#include "lb/worker.h"
+
+namespace ringway {
+
+using http1::BodyKind;
+using http1::BodyReader;
+
+void Exchange::on_server_moved(ServerConn& conn) {
+  RW_CHECK(state_ == State::kConnecting);
+  conn_ = &conn;
+}
+
+bool Exchange::server_is_full() const {
+  return server_stream_ != nullptr ? server_stream_->above_high_water() : conn_->above_high_water();
+}
+
+void Exchange::set_server_deadline(int64_t ms) {
+  server_stream_ != nullptr ? server_stream_->set_deadline(ms) : conn_->set_deadline(ms);
+}
+
+// Back-pressure: a stream's bytes are taken, and not credited until the client has room.
+void Exchange::hold_server() {
+  if (conn_ != nullptr) conn_->set_receiving(false);
+}
+
+void Exchange::release_server() {
+  if (server_stream_ == nullptr) return conn_->set_receiving(true);
+  const size_t bytes = held_;
+  held_ = 0;
+  if (bytes > 0) server_stream_->consumed(bytes);
+}
+
+void Exchange::on_server_stream(ServerStream& stream) {
+  RW_CHECK(state_ == State::kConnecting);
+  conn_ = nullptr;
+  server_stream_ = &stream;
+  state_ = State::kSendHead;
+  was_reused_ = stream.reused();
+  connection_ready();
+  resume_client();
+}
+
+// Sends `head` and what `bytes` holds of the body. Returns the bytes used.
+size_t Exchange::forward_by_stream(std::string_view head, std::string_view bytes) {
+  if (!head.empty()) {
+    const std::string_view scheme = client_.tls() != nullptr ? "https" : "http";
+    if (request().upgrade || !server_stream_->send_head(head, scheme, false, request_done_)) {
+      let_go_of_server();
+      request().upgrade
+          ? answer(502, EndedBy::kProxy, "the server speaks HTTP/2: no upgrades to it")
+          : answer(500, EndedBy::kProxy, "the rewritten head does not fit");
+      return 0;
+    }
+  }
+  size_t used = 0;
+  for (bool more = !request_done_; more;) {
+    const BodyReader::Step step = request_body_.next(bytes.substr(used));
+    used += step.consumed;
+    switch (step.kind) {
+      case BodyReader::Kind::kNeedMore: more = false; break;
+      case BodyReader::Kind::kPiece:
+        request_done_ = request_body_.ended();
+        server_stream_->write(step.piece, request_done_);
+        more = !request_done_ && !server_is_full();
+        break;
+      case BodyReader::Kind::kEnd:
+        request_done_ = true;
+        more = false;
+        server_stream_->end(request_body_.trailers());
+        break;
+      case BodyReader::Kind::kError: body_is_bad(); return used;
+    }
+  }
+  if (!sending_again_) bytes_in_ += used;
+  keep_body(bytes.substr(0, used));
+  if (request_done_) {
+    if (!response_started_) set_server_deadline(timeouts().response_headers);
+  } else if (!response_started_ && server_is_full()) {
+    set_server_deadline(timeouts().server_idle);
+  }
+  return used;
+}
+
+void Exchange::on_stream_head(const h2::HeadBuilder& head, bool end) {
+  if (first_byte_us_ == 0) {
+    first_byte_us_ = worker_.now_us();
+    kept_body_.clear(worker_.chunks());
+  }
+  const config::Limits& limits = client_.listener().config().limits;
+  response_parser_ = worker_.take_parser();
+  response_parser_->start_response(
+      {.header_bytes = limits.header_bytes, .fields = limits.headers, .uri_bytes = 0},
+      {.request_method = request().method, .upgrade_forwarded = request().upgrade});
+  const http1::HeadError error = response_parser_->take_built(head.built(), !end);
+  if (error != http1::HeadError::kNone) return bad_response(http1::phrase_of(error));
+  if (head.built().status < 200) return interim_response();
+  const http1::Head& read = response_parser_->head();
+  if (!end && read.body == BodyKind::kLength) server_stream_->expect_body(read.content_length);
+  head_ends_ = end;
+  start_response({});
+}
+
+void Exchange::on_stream_data(std::string_view bytes) {
+  held_ += bytes.size();
+  relay_response({}, bytes);
+  // The stream may be gone, with what it holds.
+  if (server_stream_ != nullptr && !client_is_full()) release_server();
+}
+
+void Exchange::on_stream_end(std::string_view trailers) {
+  server_ended_ = true;
+  if (!response_started_) return bad_response("the server ended the stream before a response");
+  (void)response_body_.finish_at_close();
+  if (stream_ != nullptr) {
+    stream_->finish(trailers);
+  } else if (response_framing_ == BodyKind::kChunked) {
+    Gather out;
+    out.add_last_chunk(trailers);
+    bytes_out_ += out.bytes();
+    if (!client_.write(out.pieces())) return;
+  }
+  end_response(false);
+}
+
+// The stream is gone. What the server has not looked at is tried again whatever it is; else the
+// rules for a dead connection hold.
+void Exchange::on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view cause) {
+  server_stream_ = nullptr;
+  held_ = 0;
+  if (response_started_) return cut_response(cause);
+  const bool stale = code == h2::ErrorCode::kNoError && first_byte_us_ == 0 && was_reused_ &&
+                     http1::is_idempotent(request().method);
+  if ((unseen || stale || !request_started_) && body_kept_ && stale_picks_ < kStreamTriesMax) {
+    ++stale_picks_;
+    server_ended_ = false;
+    --attempts_;
+    upstream_->stats().retries.add();
+    forget_response();
+    server_->stats().responses[0].add();
+    forget_server();
+    state_ = State::kPickServer;
+    run();
+    if (state_ == State::kSendHead) resume_client();
+    return;
+  }
+  bad_response(cause);
+}
+
+void Exchange::on_stream_drained() {
+  on_server_drained();
+}
+
+void Exchange::on_stream_timeout() {
+  on_server_timeout();
+}
+
+}  // namespace ringway
