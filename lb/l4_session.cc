@@ -208,7 +208,7 @@ void L4Session::connect_next() {
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
     std::string_view preface;
-    if (server_->slot.sends_preface() && !make_proxy_header(preface)) return;
+    if (!make_proxy_header(true, preface)) return;
     const ServerSlot::Taken taken = server_->slot.open_single(*this, preface);
     if (taken.conn != nullptr) {
       conn_ = taken.conn;
@@ -275,10 +275,12 @@ void L4Session::on_server_connected(int error) {
   send_early();
 }
 
-// What the server is told about the client; empty: nothing. False: the session has ended.
-bool L4Session::make_proxy_header(std::string_view& header) {
+// What the server is told about the client; empty: nothing, or not at this time, which is before
+// its TLS handshake if `preface`, else once it is connected. False: the session has ended.
+bool L4Session::make_proxy_header(bool preface, std::string_view& header) {
   const config::Upstream& config = upstream_->config();
   if (config.send_proxy == config::ProxySend::kOff) return true;
+  if (server_->slot.sends_preface() != preface) return true;
   if (origin_ == nullptr) origin_ = worker_.take_origin(listener_, client_.fd());
   if (origin_ == nullptr) {
     end(EndedBy::kProxy, "out of memory", true);
@@ -292,8 +294,7 @@ bool L4Session::make_proxy_header(std::string_view& header) {
 // That, and what the client has said, in one send.
 void L4Session::send_early() {
   std::string_view header;
-  // Before TLS it has gone out already.
-  if (!server_->slot.sends_preface() && !make_proxy_header(header)) return;
+  if (!make_proxy_header(false, header)) return;
   const std::string_view bytes = early_.view();
   if (!header.empty() || !bytes.empty()) {
     const iovec pieces[] = {

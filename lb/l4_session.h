@@ -84,7 +84,7 @@ class L4Session final : public SocketOwner,
   void finish_if_both_ended();
   void end(EndedBy by, std::string_view cause, bool reset);
   void release_server();
-  [[nodiscard]] bool make_proxy_header(std::string_view& header);
+  [[nodiscard]] bool make_proxy_header(bool preface, std::string_view& header);
   void send_early();
   void server_takes_no_more();
   void log();
