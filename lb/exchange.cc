@@ -3,10 +3,13 @@
 
 #include <string.h>
 
+#include <algorithm>
+
 #include "core/base/check.h"
 #include "lb/client_conn.h"
 #include "lb/worker.h"
 #include "proto/http1_conn_hints.h"
+#include "proto/own_fields.h"
 
 namespace ringway {
 
@@ -155,6 +158,24 @@ size_t Exchange::on_request_bytes(std::string_view bytes) {
   return 0;
 }
 
+namespace {
+
+// Trailer lines without those that only the balancer may say (HTTP/1's are dropped by BodyReader).
+std::string_view without_own_names(std::string_view lines, std::span<const std::string> names,
+                                   std::string& room) {
+  if (names.empty()) return lines;
+  room.clear();
+  while (!lines.empty()) {
+    const size_t end = std::min(lines.find('\n'), lines.size() - 1) + 1;
+    const std::string_view line = lines.substr(0, end);
+    if (!http1::is_own_name(line.substr(0, line.find(':')), names)) room.append(line);
+    lines.remove_prefix(end);
+  }
+  return room;
+}
+
+}  // namespace
+
 std::string_view Exchange::rewritten_path() {
   const std::string& prefix = route_->strip_prefix;
   const http1::Head& head = request();
@@ -270,8 +291,9 @@ bool Exchange::takes_request_end() const {
 void Exchange::on_request_end(std::string_view trailers) {
   RW_CHECK(takes_request_end());
   body_ended_ = true;
-  if (!trailers.empty()) body_kept_ = false;  // They are not kept with it.
-  end_request_body(trailers);
+  if (trailers.empty()) return end_request_body({});
+  body_kept_ = false;  // They are not kept with it.
+  end_request_body(without_own_names(trailers, own_names(), worker_.path_buffer()));
 }
 
 void Exchange::end_request_body(std::string_view trailers) {
