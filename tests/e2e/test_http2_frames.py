@@ -447,8 +447,3 @@ def split(sent: bytes) -> list[h2.Frame]:
                                sent[at + 9:at + 9 + size]))
         at += 9 + size
     return frames
-
-
-class FramesOverTls(Frames):
-    """The same behind TLS and ALPN."""
-    tls = True
