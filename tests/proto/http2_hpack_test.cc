@@ -252,7 +252,8 @@ TEST_CASE("Deflater: more fields than nghttp2 is given at once -> one block") {
 }
 
 TEST_CASE("Deflater: the peer's table bound -> announced, kept, and at most our own") {
-  const std::vector<HeaderField> fields = fields_of({{"x-a", "first"}, {"x-b", "second"}});
+  const Pairs pairs{{"x-a", "first"}, {"x-b", "second"}};
+  const std::vector<HeaderField> fields = fields_of(pairs);
   Deflater deflater(4096);
   Inflater inflater(0);
   decode(inflater, encode(deflater, fields));
