@@ -363,13 +363,18 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
     answer(503, EndedBy::kProxy, "out of buffers");
     return used;
   }
+  wait_for_server();
+  return used;
+}
+
+// The server's turn: to answer, or to take more.
+void Exchange::wait_for_server() {
   if (request_done_) {
     conn_->set_deadline(timeouts().response_headers);
   } else if (!send_broken_ && !response_started_ && conn_->above_high_water()) {
     // The client is not read meanwhile, so nothing else would notice a server that takes no more.
     conn_->set_deadline(timeouts().server_idle);
   }
-  return used;
 }
 
 void Exchange::body_is_bad() {

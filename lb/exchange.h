@@ -140,6 +140,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void start_body();
   void end_request_body(std::string_view trailers);
   void keep_body(std::string_view bytes);
+  void wait_for_server();
   [[nodiscard]] http1::RequestPlan plan_request();
   [[nodiscard]] std::string_view rewritten_path();
   // What only the balancer may say; null: nothing, and nothing is removed.

@@ -246,7 +246,7 @@ void Http2Client::append(std::string_view bytes) {
 }
 
 void Http2Client::send_gathered() {
-  std::array<iovec, kTurnChunks> pieces;
+  std::array<iovec, kTurnChunks> pieces{};
   size_t count = 0;
   for (size_t i = 0; i < turn_count_; ++i) {
     Chunk* chunk = turn_[i];
@@ -295,7 +295,7 @@ void Http2Client::pump() {
 }
 
 bool Http2Client::pump_stream(Http2Stream& stream) {
-  std::array<iovec, 1> piece;
+  std::array<iovec, 1> piece{};
   size_t sent = 0;
   if (!stream.out_.empty()) {
     if (stream.out_.peek(piece) == 0) return false;
@@ -371,44 +371,60 @@ void Http2Stream::resume_input() {
 // Hands the exchange what came of the body, behind what waited already, and its end.
 void Http2Stream::deliver(std::string_view bytes) {
   fresh_ = false;
-  if (delivering_ || buried_ || exchange_ == nullptr) {
-    if (!buried_ && !bytes.empty() && !in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
-      client_.broken_ = true;
-      client_.note_dirty();
-    }
-    return;
-  }
-  delivering_ = true;
-  if (!in_.empty() && !bytes.empty()) {
-    if (!in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
-      client_.broken_ = true;
-      client_.note_dirty();
-    }
+  if (buried_) return;
+  if (delivering_ || exchange_ == nullptr || !in_.empty()) {
+    keep_input(bytes);
     bytes = {};
   }
+  if (delivering_ || exchange_ == nullptr) return;
   const bool waited = !in_.empty();
-  for (;;) {
-    const std::string_view rest = waited ? in_.view() : bytes;
-    const size_t used = exchange_->on_request_bytes(rest);
-    if (buried_) break;
-    waited ? in_.consume(client_.worker_.chunks(), used) : bytes.remove_prefix(used);
-    client_.session_.consumed(*this, used);
-    if (used == 0 || exchange_ == nullptr) break;
-    if (waited ? in_.empty() : bytes.empty()) break;
-  }
-  if (!buried_ && !bytes.empty() && !in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) {
-    client_.broken_ = true;
-    client_.note_dirty();
-  }
+  delivering_ = true;
+  const size_t used = offer(waited ? in_.view() : bytes);
   delivering_ = false;
-  if (buried_ || exchange_ == nullptr) return;
-  if (in_.empty() && input_ended_ && !end_told_) {
-    end_told_ = exchange_->in_tunnel() || exchange_->takes_request_end();
-    if (end_told_) {
-      exchange_->in_tunnel() ? exchange_->on_client_end(0) : exchange_->on_request_end(trailers_);
-    }
+  if (buried_) return;
+  // It is over, and lingers.
+  if (exchange_ == nullptr) return swallow(waited ? in_.size() : bytes.size());
+  if (waited) {
+    in_.consume(client_.worker_.chunks(), used);
+  } else {
+    keep_input(bytes.substr(used));
   }
+  client_.session_.consumed(*this, used);
+  if (in_.empty() && input_ended_ && !end_told_) tell_end();
   if (!buried_ && exchange_ != nullptr) rearm();
+}
+
+// Returns how many of `bytes` the exchange has used. It may be over afterwards.
+size_t Http2Stream::offer(std::string_view bytes) {
+  size_t used = 0;
+  size_t part = 0;
+  do {
+    part = exchange_->on_request_bytes(bytes.substr(used));
+    used += part;
+  } while (part > 0 && used < bytes.size() && !buried_ && exchange_ != nullptr);
+  return used;
+}
+
+void Http2Stream::keep_input(std::string_view bytes) {
+  if (bytes.empty() || in_.append(client_.worker_.chunks(), bytes, SIZE_MAX)) return;
+  client_.broken_ = true;
+  client_.note_dirty();
+}
+
+// `bytes` of the request were handed up by the session, and nobody wants them any more.
+void Http2Stream::swallow(size_t bytes) {
+  in_.clear(client_.worker_.chunks());
+  client_.session_.consumed(*this, bytes);
+}
+
+void Http2Stream::tell_end() {
+  if (exchange_->in_tunnel()) {
+    end_told_ = true;
+    exchange_->on_client_end(0);
+  } else if (exchange_->takes_request_end()) {
+    end_told_ = true;
+    exchange_->on_request_end(trailers_);
+  }
 }
 
 void Http2Stream::on_exchange_done() {
@@ -420,9 +436,7 @@ void Http2Stream::on_exchange_done() {
     return client_.bury(*this);
   }
   lingering_ = true;
-  const size_t waited = in_.size();
-  in_.clear(client_.worker_.chunks());
-  client_.session_.consumed(*this, waited);
+  if (!delivering_) swallow(in_.size());  // Else deliver() does.
   client_.worker_.timers().set(timer_, client_.worker_.now_ms() + kLingerMs);
 }
 

@@ -77,6 +77,10 @@ class Http2Stream final : public h2::Stream,
   static constexpr int64_t kLingerMs = 2'000;
 
   void deliver(std::string_view bytes);
+  [[nodiscard]] size_t offer(std::string_view bytes);
+  void keep_input(std::string_view bytes);
+  void swallow(size_t bytes);
+  void tell_end();
   void rearm();
   void keep(std::string_view bytes);
 

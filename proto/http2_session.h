@@ -42,12 +42,12 @@ class FloodGate {
 };
 
 struct SessionLimits {
-  uint32_t max_streams = 100;                // that the peer may have open
-  uint32_t stream_window = 256 * 1024;       // what a fast stream's window grows to
+  uint32_t max_streams = 100;                    // that the peer may have open
+  uint32_t stream_window = 256 * 1024;           // what a fast stream's window grows to
   uint32_t connection_window = 8 * 1024 * 1024;  // received and not used yet, all streams together
-  uint32_t header_table = 4096;              // of HPACK, each direction
-  FloodLimit resets{.count = 200};           // streams reset by the peer, or because of it
-  FloodLimit control{.count = 2000};         // frames that ask for work and carry nothing
+  uint32_t header_table = 4096;                  // of HPACK, each direction
+  FloodLimit resets{.count = 200};               // streams reset by the peer, or because of it
+  FloodLimit control{.count = 2000};             // frames that ask for work and carry nothing
   http1::HeadLimits head{};
   bool websocket = false;  // RFC 8441
   bool operator==(const SessionLimits&) const = default;
@@ -215,7 +215,11 @@ class Session {
 
  private:
   size_t take_data(std::string_view rest);
-  bool begin_data(const FrameHeader& frame, std::string_view rest, size_t& used);
+  size_t take_preface(std::string_view rest);
+  size_t take_whole(std::string_view rest);
+  bool may_come(const FrameHeader& frame);
+  size_t begin_data(const FrameHeader& frame, std::string_view rest);
+  void account_data(const FrameHeader& frame, uint32_t overhead);
   void end_data();
   void take_frame(const FrameHeader& frame, std::string_view payload);
   void take_headers(const FrameHeader& frame, std::string_view payload);
@@ -271,7 +275,7 @@ class Session {
   int64_t now_ms_ = 0;
   int32_t send_window_ = kWindowInitial;
   int32_t receive_window_ = kWindowInitial;
-  uint32_t used_ = 0;     // of the connection's window, not credited yet
+  uint32_t used_ = 0;      // of the connection's window, not credited yet
   uint32_t promised_ = 0;  // the windows of all open streams: what they may make us keep
   uint32_t peer_initial_ = kWindowInitial;
   uint32_t peer_max_streams_ = 100;  // before its SETTINGS, what RFC 9113 6.5.2 calls safe

@@ -19,46 +19,53 @@ size_t Session::feed(std::string_view bytes, int64_t now_ms) {
   while (!dead_) {
     const std::string_view rest = bytes.substr(used);
     if (preface_left_ > 0) {
-      const size_t part = std::min<size_t>(rest.size(), preface_left_);
+      const size_t part = take_preface(rest);
       if (part == 0) break;
-      if (rest.substr(0, part) != kPreface.substr(kPreface.size() - preface_left_, part)) {
-        fail(ErrorCode::kProtocolError, Flood::kNone, "bad connection preface");
-        break;
-      }
-      preface_left_ -= static_cast<uint32_t>(part);
       used += part;
-      continue;
-    }
-    if (in_data_) {
+    } else if (in_data_) {
       const size_t part = take_data(rest);
       used += part;
       if (in_data_ && part == rest.size()) break;
-      continue;
+    } else {
+      const size_t part = take_whole(rest);
+      if (part == 0) break;
+      used += part;
     }
-    if (rest.size() < kFrameHeaderBytes) break;
-    const FrameHeader frame = read_frame_header(rest.data());
-    if (frame.length > kFrameBytesMax) {
-      fail(ErrorCode::kFrameSizeError, Flood::kNone, "a frame is too large");
-      break;
-    }
-    const bool data = frame.type == static_cast<uint8_t>(FrameType::kData);
-    if (continuation_ != 0 && frame.type != static_cast<uint8_t>(FrameType::kContinuation)) {
-      fail(ErrorCode::kProtocolError, Flood::kNone, "a frame inside a header block");
-      break;
-    }
-    if (!settings_received_ && frame.type != static_cast<uint8_t>(FrameType::kSettings)) {
-      fail(ErrorCode::kProtocolError, Flood::kNone, "the first frame is not SETTINGS");
-      break;
-    }
-    if (data) {
-      if (!begin_data(frame, rest, used)) break;
-      continue;
-    }
-    if (rest.size() < kFrameHeaderBytes + frame.length) break;
-    used += kFrameHeaderBytes + frame.length;
-    take_frame(frame, rest.substr(kFrameHeaderBytes, frame.length));
   }
   return dead_ ? bytes.size() : used;
+}
+
+size_t Session::take_preface(std::string_view rest) {
+  const size_t part = std::min<size_t>(rest.size(), preface_left_);
+  if (rest.substr(0, part) != kPreface.substr(kPreface.size() - preface_left_, part)) {
+    fail(ErrorCode::kProtocolError, Flood::kNone, "bad connection preface");
+    return 0;
+  }
+  preface_left_ -= static_cast<uint32_t>(part);
+  return part;
+}
+
+// A frame, or the beginning of a DATA frame. 0: more bytes are needed, or it is the end.
+size_t Session::take_whole(std::string_view rest) {
+  if (rest.size() < kFrameHeaderBytes) return 0;
+  const FrameHeader frame = read_frame_header(rest.data());
+  if (!may_come(frame)) return 0;
+  if (frame.type == static_cast<uint8_t>(FrameType::kData)) return begin_data(frame, rest);
+  if (rest.size() < kFrameHeaderBytes + frame.length) return 0;
+  take_frame(frame, rest.substr(kFrameHeaderBytes, frame.length));
+  return kFrameHeaderBytes + frame.length;
+}
+
+// What holds for frames of all types.
+bool Session::may_come(const FrameHeader& frame) {
+  if (frame.length > kFrameBytesMax) {
+    fail(ErrorCode::kFrameSizeError, Flood::kNone, "a frame is too large");
+  } else if (continuation_ != 0 && frame.type != static_cast<uint8_t>(FrameType::kContinuation)) {
+    fail(ErrorCode::kProtocolError, Flood::kNone, "a frame inside a header block");
+  } else if (!settings_received_ && frame.type != static_cast<uint8_t>(FrameType::kSettings)) {
+    fail(ErrorCode::kProtocolError, Flood::kNone, "the first frame is not SETTINGS");
+  }
+  return !dead_;
 }
 
 void Session::take_frame(const FrameHeader& frame, std::string_view payload) {
@@ -81,31 +88,30 @@ void Session::take_frame(const FrameHeader& frame, std::string_view payload) {
 
 // --- DATA ---
 
-// True: the frame has begun, and `used` grew. False: more bytes are needed, or the end.
-bool Session::begin_data(const FrameHeader& frame, std::string_view rest, size_t& used) {
+// Returns the bytes before the payload; 0: more are needed, or it is the end.
+size_t Session::begin_data(const FrameHeader& frame, std::string_view rest) {
   const bool padded = frame.has(flag::kPadded);
   const size_t prefix = kFrameHeaderBytes + (padded ? 1 : 0);
   if (frame.stream == 0 || !was_opened(frame.stream)) {
     fail(ErrorCode::kProtocolError, Flood::kNone, "DATA on an idle stream");
-    return false;
+    return 0;
   }
   if (padded && frame.length == 0) {
     fail(ErrorCode::kFrameSizeError, Flood::kNone, "padding without its length");
-    return false;
+    return 0;
   }
-  if (rest.size() < prefix) return false;
+  if (rest.size() < prefix) return 0;
   const uint32_t padding = padded ? static_cast<uint8_t>(rest[kFrameHeaderBytes]) : 0;
-  if (padding + (padded ? 1 : 0) > frame.length) {
+  const uint32_t overhead = padding + (padded ? 1 : 0);
+  if (overhead > frame.length) {
     fail(ErrorCode::kProtocolError, Flood::kNone, "more padding than frame");
-    return false;
+    return 0;
   }
   if (static_cast<int64_t>(frame.length) > receive_window_) {
     fail(ErrorCode::kFlowControlError, Flood::kNone, "the connection's window is exceeded");
-    return false;
+    return 0;
   }
-  used += prefix;
   receive_window_ -= static_cast<int32_t>(frame.length);
-  const uint32_t overhead = padding + (padded ? 1 : 0);
   if (overhead > 0) credit_connection(overhead);
   in_data_ = true;
   data_stream_ = frame.stream;
@@ -113,25 +119,26 @@ bool Session::begin_data(const FrameHeader& frame, std::string_view rest, size_t
   pad_left_ = padding;
   data_end_ = frame.has(flag::kEndStream);
   // An empty frame that ends nothing is work for nothing.
-  if (data_left_ == 0 && !data_end_ && !count_control()) return false;
-  Stream* stream = find(frame.stream);
-  if (stream == nullptr || stream->remote_closed_) {
-    // What was under way when we reset it is not the peer's fault; all of it costs a reset.
-    stream == nullptr ? stream_error(frame.stream, ErrorCode::kStreamClosed)
-                      : stream_error(*stream, ErrorCode::kStreamClosed);
-  } else if (static_cast<int64_t>(frame.length) > stream->receive_window_) {
-    stream_error(*stream, ErrorCode::kFlowControlError);
-  } else {
-    stream->receive_window_ -= static_cast<int32_t>(frame.length);
-    stream->used_ += overhead;
-    if (role_ == Role::kClient && !stream->head_received_) {
-      stream_error(*stream, ErrorCode::kProtocolError);
-    } else if (stream->body_left_ != UINT64_MAX && data_left_ > stream->body_left_) {
-      stream_error(*stream, ErrorCode::kProtocolError);
-    }
-  }
+  if (data_left_ == 0 && !data_end_ && !count_control()) return 0;
+  account_data(frame, overhead);
   if (!dead_ && data_left_ == 0 && pad_left_ == 0) end_data();
-  return !dead_;
+  return prefix;
+}
+
+// The DATA frame that has begun: may its stream have it?
+void Session::account_data(const FrameHeader& frame, uint32_t overhead) {
+  Stream* stream = find(frame.stream);
+  // What was under way when we reset it is not the peer's fault; all of it costs a reset.
+  if (stream == nullptr) return stream_error(frame.stream, ErrorCode::kStreamClosed);
+  if (stream->remote_closed_) return stream_error(*stream, ErrorCode::kStreamClosed);
+  if (static_cast<int64_t>(frame.length) > stream->receive_window_) {
+    return stream_error(*stream, ErrorCode::kFlowControlError);
+  }
+  stream->receive_window_ -= static_cast<int32_t>(frame.length);
+  stream->used_ += overhead;
+  const bool before_head = role_ == Role::kClient && !stream->head_received_;
+  const bool too_long = stream->body_left_ != UINT64_MAX && data_left_ > stream->body_left_;
+  if (before_head || too_long) stream_error(*stream, ErrorCode::kProtocolError);
 }
 
 // Bytes of the DATA frame under way.

@@ -32,6 +32,7 @@ TlsClientAuth auth_of(config::ClientAuthMode mode) {
 
 std::vector<std::string> alpn_of(const std::vector<config::HttpVersion>& versions) {
   std::vector<std::string> names;
+  names.reserve(versions.size());
   for (const config::HttpVersion version : versions) {
     names.emplace_back(version == config::HttpVersion::kHttp2 ? "h2" : "http/1.1");
   }
