@@ -89,7 +89,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // All is said: closes, lingering.
   void end_http2();
   // The frames of the turn are out: what is waited for may have changed.
-  void after_flush() { update_receiving(); }
+  void after_flush();
 
   // Speaks TLS. What there is to know about it, or null.
   [[nodiscard]] const TlsSession* tls() const { return stream_.tls(); }

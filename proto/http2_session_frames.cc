@@ -128,7 +128,8 @@ size_t Session::begin_data(const FrameHeader& frame, std::string_view rest) {
 // The DATA frame that has begun: may its stream have it?
 void Session::account_data(const FrameHeader& frame, uint32_t overhead) {
   Stream* stream = find(frame.stream);
-  // What was under way when we reset it is not the peer's fault; all of it costs a reset.
+  // What was under way when we reset it is not the peer's fault.
+  if (stream == nullptr && was_reset(frame.stream)) return;
   if (stream == nullptr) return stream_error(frame.stream, ErrorCode::kStreamClosed);
   if (stream->remote_closed_) return stream_error(*stream, ErrorCode::kStreamClosed);
   if (static_cast<int64_t>(frame.length) > stream->receive_window_) {
@@ -269,8 +270,7 @@ void Session::take_block(std::string_view block) {
     if (!was_reset(id)) {
       return fail(ErrorCode::kStreamClosed, Flood::kNone, "HEADERS on a stream that is closed");
     }
-    swallow_block(block);
-    return stream_error(id, ErrorCode::kStreamClosed);
+    return swallow_block(block);  // It was under way when we reset the stream.
   }
   if (!is_head) {
     scratch_.builder.start_trailers(limits_.head);

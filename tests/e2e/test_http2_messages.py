@@ -6,7 +6,7 @@ import unittest
 import h2client as h2
 from h2client import INTERNAL_ERROR, PROTOCOL_ERROR, data, get, headers
 from h2_support import H2Case, Reset, SharedCase, differs, test_name
-from support import Client, ok, raw, wait_until
+from support import Client, free_port, ok, raw, wait_until
 
 REFUSED = (400, 405, 414, 431, 501, 505)
 
@@ -497,6 +497,17 @@ upstream = "app"
         self.balancer.reload()
         self.assertEqual(client.get().status, 200)
         self.assertIsNone(client.goaway)
+
+    @differs(haproxy="another configuration")
+    def test_a_listener_that_a_reload_removes_says_goodbye(self):
+        port = self.serve(self.origin())
+        client = self.connect(port)
+        self.assertEqual(client.get().status, 200)
+        text = self.balancer.path.read_text()
+        self.balancer.reload(text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"))
+        self.assertEqual(client.get().status, 200)  # Nothing is lost.
+        client.wait(lambda: client.goaway)
+        client.until_end()
 
     @differs(haproxy="another configuration")
     def test_an_idle_connection_ends_with_goaway(self):
