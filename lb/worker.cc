@@ -15,6 +15,11 @@ namespace {
 // Different keys of server connections on one shard, over all servers.
 constexpr size_t kKeyGroupsMax = 1 << 20;
 
+// At once on one shard: with HTTP/2 a client may have many, and 1,000 clients with 100 are usual.
+size_t requests_max(uint64_t clients_max) {
+  return std::max<size_t>(clients_max * 4, 128 * 1024);
+}
+
 // A parser that knows for how many fields it was made: a reload may raise the limit.
 class PooledParser final : public http1::HeadParser {
  public:
@@ -50,12 +55,12 @@ Worker::Worker(Io& io, const WorkerOptions& options)
       prng_(options.seed ^ 0x6b65'7973U),
       pool_memory_{key_groups_, options.secret, prng_, key_buffer_},
       clients_(options.clients_max),
-      exchanges_(options.clients_max * 4),
-      http2_(options.clients_max, options.clients_max * 2),
+      exchanges_(requests_max(options.clients_max)),
+      http2_(options.clients_max, requests_max(options.clients_max)),
       sessions_(options.clients_max),
       tlv_rooms_(options.clients_max),
       origins_(options.clients_max),
-      muxes_(options.clients_max * 2, options.clients_max * 4),
+      muxes_(options.clients_max * 2, requests_max(options.clients_max)),
       pool_{stream_env_, timers_, server_conns_, pool_memory_, &muxes_},
       upstream_context_{pool_,
                         options.shard,

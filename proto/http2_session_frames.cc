@@ -307,9 +307,9 @@ void Session::take_request(uint32_t id, bool end) {
   malformed_ = false;
   owner_.on_request(id, scratch_.builder, end);
   if (dead_) return;
-  if (!opened_) {
-    return stream_error(id, malformed_ ? ErrorCode::kProtocolError : ErrorCode::kRefusedStream);
-  }
+  if (!opened_ && malformed_) return stream_error(id, ErrorCode::kProtocolError);
+  // Our own want of room is not held against the client.
+  if (!opened_) return put_reset(id, ErrorCode::kRefusedStream);
   // It may be over already: answered, or reset.
   Stream* stream = find(id);
   if (stream != nullptr && end) end_remote(*stream, {});
