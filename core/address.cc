@@ -75,6 +75,16 @@ void remove_stale_socket(const ServerAddress& address) {
   close(probe);
 }
 
+// By hand: inet_ntop(3) calls sprintf(3), which was a tenth of all that a request executed here.
+std::string_view write_ipv4(std::span<const uint8_t, 4> ip, std::span<char, 46> out) {
+  char* at = out.data();
+  for (const uint8_t part : ip) {
+    if (at != out.data()) *at++ = '.';
+    at = std::to_chars(at, at + 3, part).ptr;
+  }
+  return {out.data(), at};
+}
+
 }  // namespace
 
 bool parse_address(std::string_view text, ServerAddress& out) {
@@ -149,8 +159,8 @@ PeerAddress PeerAddress::local_of(int fd) {
 
 std::string_view PeerAddress::write_ip(std::span<char, 46> out) const {
   if (family == Family::kNone) return "unix";
-  const int af = family == Family::kIPv4 ? AF_INET : AF_INET6;
-  const char* text = inet_ntop(af, ip.data(), out.data(), static_cast<socklen_t>(out.size()));
+  if (family == Family::kIPv4) return write_ipv4(std::span(ip).first<4>(), out);
+  const char* text = inet_ntop(AF_INET6, ip.data(), out.data(), static_cast<socklen_t>(out.size()));
   return text != nullptr ? std::string_view(text) : std::string_view();
 }
 

@@ -147,7 +147,10 @@ int Control::start() {
     fprintf(stderr, "ringway: logs.process: %s\n", error.c_str());
     return kExitInvalid;
   }
-  EngineResult engine = make_engine(EngineKind::kAuto);
+  // "epoll" means no ring at all in this process: some who write that may not have one.
+  EngineResult engine = make_engine(first_config_->engine.kind == config::EngineKind::kEpoll
+                                        ? EngineKind::kEpoll
+                                        : EngineKind::kAuto);
   io_ = std::move(engine.io);
   io_->set_wake_owner(*this);
   shards_.set_control(*io_);

@@ -3,6 +3,12 @@
 // llhttp says where names and the end of the head are; check_bytes() says that every line of that
 // head is one line to any other reader too. Both see each byte once, and whichever objects at the
 // earlier byte decides, so a result does not depend on how the bytes were cut.
+//
+// A head that is there as a whole and has nothing odd about it, as nearly all have, goes by
+// take_plain(): it finds the lines 16 bytes at a time, and llhttp reads those that it has an
+// opinion about. What take_plain() does not like is read again in the way above, which says what is
+// wrong. Both ways agree: the fuzz targets compare them on every input, as a head in pieces is
+// never plain.
 #include "proto/http1_head.h"
 
 #include <llhttp.h>
@@ -70,12 +76,16 @@ struct HeadParser::State {
 
   static int on_header_field(llhttp_t* parser, const char* at, size_t len);
   static int on_headers_complete(llhttp_t* /*parser*/) { return HPE_PAUSED; }
-  static llhttp_settings_t make_settings();
+  static const llhttp_settings_t& settings_of(bool plain);
 
   void start(bool is_response, const HeadLimits& new_limits);
+  void begin(bool plain);
   Status fail(Fault why);
   bool skip_empty_lines(uint32_t end);
   Status feed(uint32_t end);
+  [[nodiscard]] bool take_plain(uint32_t end);
+  [[nodiscard]] bool take_plain_start_line(uint32_t end);
+  [[nodiscard]] bool take_plain_line(uint32_t end);
   // A control byte that a line may hold; a CR is looked at with the byte behind it.
   [[nodiscard]] bool may_stand_inside(char c) const {
     return c == '\r' || (c == '\t' && (lines != 0 || response));
@@ -90,6 +100,7 @@ struct HeadParser::State {
   Fault check_status_line(uint32_t lf);
   Fault fault_of_llhttp(int code, uint32_t at, uint32_t end) const;
   Fault finish(uint32_t head_len);
+  Fault read_all_fields(uint32_t head_len);
   Fault take_built(const BuiltHead& built, bool body);
 };
 
@@ -112,33 +123,45 @@ int HeadParser::State::on_header_field(llhttp_t* parser, const char* at, size_t 
   return 0;
 }
 
-llhttp_settings_t HeadParser::State::make_settings() {
-  llhttp_settings_t settings;
-  llhttp_settings_init(&settings);
-  settings.on_header_field = on_header_field;
-  settings.on_headers_complete = on_headers_complete;
-  return settings;
+const llhttp_settings_t& HeadParser::State::settings_of(bool plain) {
+  struct Both {
+    llhttp_settings_t whole;
+    llhttp_settings_t plain;
+  };
+  static const Both both = [] {
+    Both made;
+    llhttp_settings_init(&made.plain);
+    made.plain.on_headers_complete = on_headers_complete;
+    made.whole = made.plain;
+    made.whole.on_header_field = on_header_field;
+    return made;
+  }();
+  return plain ? both.plain : both.whole;
 }
 
 void HeadParser::State::start(bool is_response, const HeadLimits& new_limits) {
-  static const llhttp_settings_t settings = make_settings();
-  llhttp_init(&llhttp, is_response ? HTTP_RESPONSE : HTTP_REQUEST, &settings);
-  llhttp.data = this;
-  head = Head{};
   limits = new_limits;
   limits.fields = std::min(limits.fields, fields_max);
   status = Status::kNeedMore;
   fault = {};
   started = true;
   response = is_response;
+  start_at = 0;
+  base = nullptr;
+  begin(true);
+}
+
+// Forgets all that was read behind `start_at`.
+void HeadParser::State::begin(bool plain) {
+  llhttp_init(&llhttp, response ? HTTP_RESPONSE : HTTP_REQUEST, &settings_of(plain));
+  llhttp.data = this;
+  head = Head{};
   name_too_long = false;
   num_fields = 0;
-  start_at = 0;
-  seen = 0;
+  seen = start_at;
   lines = 0;
   target_at = 0;
   target_end = 0;
-  base = nullptr;
 }
 
 HeadParser::Status HeadParser::State::fail(Fault why) {
@@ -180,6 +203,63 @@ HeadParser::Status HeadParser::State::feed(uint32_t end) {
   if (last) return fail(last);
   status = Status::kDone;
   return status;
+}
+
+// The first try at a head: reads it if it is there as a whole and as plain as can be. False: it is
+// not, and nothing of it has been read.
+bool HeadParser::State::take_plain(uint32_t end) {
+  bool plain = take_plain_start_line(end);
+  while (plain && seen < end && base[seen] != '\r') plain = take_plain_line(end);
+  if (plain && end - seen >= 2 && base[seen] == '\r' && base[seen + 1] == '\n' &&
+      llhttp_execute(&llhttp, base + seen, 2) == HPE_PAUSED) {
+    seen += 2;
+    const Fault last = read_all_fields(seen);
+    if (last) {
+      fail(last);
+    } else {
+      status = Status::kDone;
+    }
+    return true;
+  }
+  begin(false);
+  return false;
+}
+
+bool HeadParser::State::take_plain_start_line(uint32_t end) {
+  const void* const lf = memchr(base + start_at, '\n', end - start_at);
+  if (lf == nullptr) return false;
+  const auto line_end = static_cast<uint32_t>(static_cast<const char*>(lf) - base) + 1;
+  if (llhttp_execute(&llhttp, base + start_at, line_end - start_at) != HPE_OK) return false;
+  if (check_bytes(start_at, line_end)) return false;
+  seen = line_end;
+  return lines == 1;
+}
+
+// One "name: value" line at `seen`. llhttp reads it only if it is about framing: the others do
+// not change what llhttp thinks of those.
+bool HeadParser::State::take_plain_line(uint32_t end) {
+  if (num_fields == limits.fields) return false;
+  uint32_t colon = seen;
+  while (colon < end && is_token_byte(base[colon])) ++colon;
+  if (colon == end || colon == seen || base[colon] != ':' || colon - seen > kNameLenMax) {
+    return false;
+  }
+  const char* at = base + colon + 1;
+  const char* const last = base + end - 1;  // a CR there has no LF behind it
+  for (; at < last; ++at) {
+    at = find_control(at, last);
+    if (at == last || *at != '\t') break;
+  }
+  if (at >= last || at[0] != '\r' || at[1] != '\n') return false;
+  const auto line_end = static_cast<uint32_t>(at + 2 - base);
+  Field& field = fields[num_fields++];
+  field = {.name_at = seen, .name_len = static_cast<uint16_t>(colon - seen)};
+  if (is_framing_field(field_id_of({base + seen, field.name_len})) &&
+      llhttp_execute(&llhttp, base + seen, line_end - seen) != HPE_OK) {
+    return false;
+  }
+  seen = line_end;
+  return true;
 }
 
 // Our own rules, byte by byte: a line ends with CR LF and nothing else, holds no other control byte
@@ -316,17 +396,22 @@ Fault HeadParser::State::fault_of_llhttp(int code, uint32_t at, uint32_t end) co
 
 Fault HeadParser::State::finish(uint32_t head_len) {
   if (name_too_long) return {HeadError::kHeadTooLarge, head_len};
-  head.base = base;
-  head.head_len = head_len;
   // The two readers must agree: each line between the start line and the empty line is one field.
   if (lines != num_fields + 2) return {HeadError::kBadField, head_len};
-  const std::span<Field> all(fields.get(), num_fields);
-  for (const Field& field : all) {
+  for (const Field& field : std::span(fields.get(), num_fields)) {
     const uint32_t colon = field.name_at + field.name_len;
-    if (base[field.name_at - 1] != '\n' || base[colon] != ':' || !is_token(head.name(field))) {
+    if (base[field.name_at - 1] != '\n' || base[colon] != ':' ||
+        !is_token({base + field.name_at, field.name_len})) {
       return {HeadError::kBadField, field.name_at};
     }
   }
+  return read_all_fields(head_len);
+}
+
+Fault HeadParser::State::read_all_fields(uint32_t head_len) {
+  head.base = base;
+  head.head_len = head_len;
+  const std::span<Field> all(fields.get(), num_fields);
   return response ? read_response_fields(head, all, context) : read_request_fields(head, all);
 }
 
@@ -387,7 +472,11 @@ HeadParser::Status HeadParser::parse(std::string_view bytes) {
   RW_CHECK(bytes.size() >= s.seen);
   s.base = bytes.data();
   const auto end = static_cast<uint32_t>(std::min<size_t>(bytes.size(), s.limits.header_bytes));
-  if (s.seen > s.start_at || s.skip_empty_lines(end)) s.feed(end);
+  if (s.seen > s.start_at) {
+    s.feed(end);
+  } else if (s.skip_empty_lines(end) && !s.take_plain(end)) {
+    s.feed(end);
+  }
   if (s.status == Status::kNeedMore && end == s.limits.header_bytes) {
     return s.fail({HeadError::kHeadTooLarge, end});
   }
