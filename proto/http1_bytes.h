@@ -135,6 +135,32 @@ inline const char* find_control(const char* at, const char* end) {
   return at;
 }
 
+// The first byte in [at, end) that no token holds, or `end`. Reads 16 bytes at a time while they
+// are letters, digits or '-', as in nearly all names of fields.
+inline const char* find_not_token(const char* at, const char* end) {
+#if defined(__SSE2__)
+  while (end - at >= 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    const __m128i lower = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
+    const __m128i letter = _mm_sub_epi8(lower, _mm_set1_epi8('a'));
+    const __m128i digit = _mm_sub_epi8(bytes, _mm_set1_epi8('0'));
+    const __m128i letters = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter);
+    const __m128i digits = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
+    const __m128i dashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-'));
+    const int held = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letters, digits), dashes));
+    if (held != 0xffff) {
+      at += __builtin_ctz(~static_cast<unsigned>(held));
+      if (!is_token_byte(*at)) return at;
+      ++at;
+      continue;
+    }
+    at += 16;
+  }
+#endif
+  while (at < end && is_token_byte(*at)) ++at;
+  return at;
+}
+
 // The first byte in [at, end) that no request target holds: control bytes, space, "#" (a fragment)
 // and everything that is not US-ASCII; or `end`. Reads 16 bytes at a time.
 inline const char* find_not_target(const char* at, const char* end) {

@@ -209,8 +209,10 @@ Fault apply_nominations(const Head& head, std::span<Field> fields, const Found& 
 // and Transfer-Encoding, in its only safe spelling. `chunked` and `length` say what there was.
 Fault read_fields(Head& head, std::span<Field> fields, Found& found) {
   for (size_t i = 0; i < fields.size(); ++i) {
-    const uint32_t line_end = i + 1 < fields.size() ? fields[i + 1].name_at : head.head_len - 2;
-    locate_value(head, fields[i], line_end);
+    if (!head.plain) {
+      const uint32_t line_end = i + 1 < fields.size() ? fields[i + 1].name_at : head.head_len - 2;
+      locate_value(head, fields[i], line_end);
+    }
     note_field(head, fields[i], found);
   }
   head.fields = fields;

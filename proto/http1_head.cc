@@ -213,6 +213,7 @@ bool HeadParser::State::take_plain(uint32_t end) {
   if (plain && end - seen >= 2 && base[seen] == '\r' && base[seen + 1] == '\n' &&
       llhttp_execute(&llhttp, base + seen, 2) == HPE_PAUSED) {
     seen += 2;
+    head.plain = true;
     const Fault last = read_all_fields(seen);
     if (last) {
       fail(last);
@@ -239,27 +240,33 @@ bool HeadParser::State::take_plain_start_line(uint32_t end) {
 // not change what llhttp thinks of those.
 bool HeadParser::State::take_plain_line(uint32_t end) {
   if (num_fields == limits.fields) return false;
-  uint32_t colon = seen;
-  while (colon < end && is_token_byte(base[colon])) ++colon;
-  if (colon == end || colon == seen || base[colon] != ':' || colon - seen > kNameLenMax) {
-    return false;
-  }
-  const char* at = base + colon + 1;
+  const char* const name = base + seen;
   const char* const last = base + end - 1;  // a CR there has no LF behind it
-  for (; at < last; ++at) {
+  const char* const colon = find_not_token(name, last);
+  const auto name_len = static_cast<size_t>(colon - name);
+  if (colon == last || *colon != ':' || name_len == 0 || name_len > kNameLenMax) return false;
+  const char* at = colon + 1;
+  for (;;) {
     at = find_control(at, last);
-    if (at == last || *at != '\t') break;
+    if (at == last) return false;
+    if (*at != '\t') break;
+    ++at;
   }
-  if (at >= last || at[0] != '\r' || at[1] != '\n') return false;
-  const auto line_end = static_cast<uint32_t>(at + 2 - base);
-  Field& field = fields[num_fields++];
-  field = {.name_at = seen, .name_len = static_cast<uint16_t>(colon - seen)};
-  if (is_framing_field(field_id_of({base + seen, field.name_len})) &&
-      llhttp_execute(&llhttp, base + seen, line_end - seen) != HPE_OK) {
-    return false;
-  }
-  seen = line_end;
-  return true;
+  if (at[0] != '\r' || at[1] != '\n') return false;
+  const char* from = colon + 1;
+  const char* to = at;
+  while (from < to && is_blank(*from)) ++from;
+  while (from < to && is_blank(to[-1])) --to;
+  const FieldId id = field_id_of({name, name_len});
+  fields[num_fields++] = {.name_at = seen,
+                          .value_at = static_cast<uint32_t>(from - base),
+                          .value_len = static_cast<uint32_t>(to - from),
+                          .name_len = static_cast<uint16_t>(name_len),
+                          .id = id,
+                          .hop_by_hop = is_hop_by_hop(id)};
+  seen = static_cast<uint32_t>(at + 2 - base);
+  return !is_framing_field(id) ||
+         llhttp_execute(&llhttp, name, static_cast<size_t>(at + 2 - name)) == HPE_OK;
 }
 
 // Our own rules, byte by byte: a line ends with CR LF and nothing else, holds no other control byte

@@ -127,6 +127,7 @@ struct Head {
   bool te_trailers = false;
   bool absolute_form = false;
   bool has_query = false;  // tells "/a?" from "/a"
+  bool plain = false;      // of the parser: every line was seen to be one, and its value located
 
   std::span<const Field> fields;  // lives in the HeadParser
 

@@ -77,7 +77,7 @@ class FieldCopier {
   [[nodiscard]] bool flush() {
     if (count_ == 0) return true;
     const std::string_view run(begin_, static_cast<size_t>(end_ - begin_));
-    if (!are_lines(run, count_)) return false;
+    if (!head_.plain && !are_lines(run, count_)) return false;
     out_.put(run);
     count_ = 0;
     begin_ = nullptr;
