@@ -55,6 +55,11 @@ struct TlsServerContext::Callbacks {
       shard.handshake_wait_.record(0);
     }
     session.hello_seen_ = true;
+    const uint8_t* extension = nullptr;
+    size_t length = 0;
+    // Of two hellos (RFC 8446 4.1.2) only the first one has it.
+    session.early_offered_ |= SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_early_data,
+                                                                   &extension, &length) == 1;
     return context.choose(*hello, session) ? ssl_select_cert_success : ssl_select_cert_error;
   }
 
@@ -130,6 +135,7 @@ TlsServerResult TlsServerContext::make(TlsShard& shard, const TlsServerOptions& 
                                        std::shared_ptr<const TlsTicketKeys> keys) {
   RW_CHECK(names != nullptr);
   RW_CHECK(options.client_auth == TlsClientAuth::kOff || options.client_trust != nullptr);
+  RW_CHECK(options.client_auth == TlsClientAuth::kOff || !options.early_data);
   TlsServerResult result;
   result.context.reset(new TlsServerContext(shard));
   result.context->options_ = options;
@@ -169,6 +175,7 @@ std::string TlsServerContext::configure() {
     SSL_CTX_set_num_tickets(context_, options_.tickets);
     SSL_CTX_set_tlsext_ticket_key_cb(context_, Callbacks::on_ticket);
   }
+  if (options_.early_data) SSL_CTX_set_early_data_enabled(context_, 1);
   if (options_.client_auth == TlsClientAuth::kOff) return "";
   int mode = SSL_VERIFY_PEER;
   if (options_.client_auth == TlsClientAuth::kRequired) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;

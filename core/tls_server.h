@@ -48,7 +48,11 @@ struct TlsServerOptions {
   // Sessions resume only under equal contexts: a profile's name, equal on all shards and nodes.
   std::string session_context;
   uint32_t session_lifetime_s = 7200;
-  uint8_t tickets = 2;    // per full TLS 1.3 handshake; 0: no resumption at all
+  uint8_t tickets = 2;  // per full TLS 1.3 handshake; 0: no resumption at all
+  // Tickets allow early data (0-RTT, RFC 8446 2.3), up to BoringSSL's 14 KiB, and it is read:
+  // see TlsSession::early(). Nothing stops a replay, but its age: BoringSSL takes none that comes
+  // more than 60 s later or earlier than the ticket says. REQUIRES: tickets; client_auth is kOff.
+  bool early_data = false;
   bool fin_ends = false;  // a FIN without close_notify is an end like any other
   bool ocsp = true;       // staple a certificate's OCSP response, until its next update
 };

@@ -46,6 +46,8 @@ constexpr Line<ListenerStats> kListenerLines[] = {
     {"ringway_listener_tls_failures_total",
      "TLS handshakes with clients that failed or did not end in time.", MetricType::kCounter,
      &ListenerStats::tls_failures},
+    {"ringway_listener_early_requests_total", "HTTP requests that came as early data (0-RTT).",
+     MetricType::kCounter, &ListenerStats::early_requests},
     {"ringway_listener_http2_connections_total", "Client connections that spoke HTTP/2.",
      MetricType::kCounter, &ListenerStats::http2_connections},
     {"ringway_listener_http2_errors_total", "Of those, ended since the client broke the protocol.",
@@ -380,6 +382,18 @@ void write_tls(MetricsWriter& out, ShardSet& shards) {
       sum += shards.at(i).tls()->counters().refused[verdict].get();
     }
     const MetricLabel labels[] = {{"reason", name_of(static_cast<TlsVerdict>(verdict))}};
+    out.sample(labels, sum);
+  }
+  out.family("ringway_tls_early_data_total",
+             "Handshakes with clients that sent early data (0-RTT), by what became of it.",
+             MetricType::kCounter);
+  for (const auto& [result, counter] : {std::pair{"accepted", &TlsCounters::early_accepted},
+                                        std::pair{"rejected", &TlsCounters::early_rejected}}) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < shards.count(); ++i) {
+      sum += (shards.at(i).tls()->counters().*counter).get();
+    }
+    const MetricLabel labels[] = {{"result", result}};
     out.sample(labels, sum);
   }
   out.family("ringway_tls_handshake_wait_seconds",

@@ -93,7 +93,8 @@ constexpr Key kClientAuthKeys[] = {
         "Lists of revoked certificates, PEM: one of each authority that has signed clients.",
         "\"/etc/ringway/clients.crl\""),
 };
-constexpr std::string_view kLaterProfile[] = {"early_data", "ktls", "ech", "alpn"};
+constexpr std::string_view kLaterProfile[] = {"ktls", "ech", "alpn"};
+constexpr Choice kEarlyData[] = {{"off", 0}, {"safe_methods", 1}};
 constexpr Choice kOcsp[] = {{"off", 0}, {"file", 1}};
 constexpr std::string_view kLaterOcsp[] = {"auto"};
 constexpr Key kProfileKeys[] = {
@@ -154,6 +155,18 @@ constexpr Key kProfileKeys[] = {
      .doc = "`\"file\"`: the OCSP response (DER) in the file `CERT.ocsp` beside a certificate is "
             "stapled until its next update. `\"off\"`: none is.",
      .example = "\"off\""},
+    {.name = "early_data",
+     .kind = Kind::kEnum,
+     .choices = kEarlyData,
+     .number = store<&TlsProfile::early_data>,
+     .initial = "off",
+     .doc =
+         "`\"safe_methods\"`: clients that resume a session of TLS 1.3 may send requests with "
+         "their first flight (0-RTT). Whoever sees them can send them again, within a minute and "
+         "as often as he likes. So only GET, HEAD, OPTIONS and TRACE without a body go on at "
+         "once, with `Early-Data: 1` for servers (RFC 8470); all others wait for the end of the "
+         "handshake. For HTTP listeners, with tickets, without `client_auth`.",
+     .example = "\"safe_methods\""},
     {.name = "tickets",
      .kind = Kind::kTable,
      .word = "off",

@@ -90,6 +90,7 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
   options.client_auth = auth_of(profile.client_auth.mode);
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
+  options.early_data = profile.early_data;
   // HTTP says itself where a message ends, and many clients end without a close_notify. In a
   // relayed stream that would pass for its end.
   options.fin_ends = http;
