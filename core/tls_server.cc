@@ -201,6 +201,12 @@ void TlsServerContext::set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys
   keys_ = std::move(keys);
 }
 
+void TlsServerContext::set_client_trust(std::shared_ptr<const TlsTrust> trust) {
+  RW_CHECK(trust != nullptr && options_.client_auth != TlsClientAuth::kOff);
+  options_.client_trust = std::move(trust);
+  options_.client_trust->announce(context_);
+}
+
 TlsSession* TlsServerContext::start(TlsShard& shard, Stream& stream) {
   RW_CHECK(&shard == shard_);
   SSL* ssl = SSL_new(context_);

@@ -71,6 +71,9 @@ class TlsServerContext {
   // For handshakes that begin from now on; between turns.
   void set_names(std::shared_ptr<const TlsNames> names);
   void set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys);
+  // Also for handshakes under way, and for sessions that are resumed. REQUIRES: client_auth is not
+  // kOff.
+  void set_client_trust(std::shared_ptr<const TlsTrust> trust);
 
   // Handshakes under way.
   [[nodiscard]] size_t handshakes() const { return handshakes_; }

@@ -420,6 +420,16 @@ void write_certificates(MetricsWriter& out, const CertStore& store) {
   out.sample({}, store.reload_failures());
 }
 
+void write_trusts(MetricsWriter& out, const TrustWatch& trusts) {
+  out.family("ringway_trust_reloads_total",
+             "Files of authorities or revocation lists that were read again while serving.",
+             MetricType::kCounter);
+  out.sample({}, trusts.reloads());
+  out.family("ringway_trust_reload_failures_total",
+             "Changed ones that were no good, so that the old ones stayed.", MetricType::kCounter);
+  out.sample({}, trusts.failures());
+}
+
 void write_shards(MetricsWriter& out, ShardSet& shards) {
   out.family("ringway_shard_connections", "Client connections of each shard.", MetricType::kGauge);
   for (uint32_t i = 0; i < shards.count(); ++i) {
@@ -454,6 +464,7 @@ std::string metrics_text(const MetricsInputs& inputs) {
   write_shards(out, inputs.shards);
   write_tls(out, inputs.shards);
   if (inputs.certificates != nullptr) write_certificates(out, *inputs.certificates);
+  if (inputs.trusts != nullptr) write_trusts(out, *inputs.trusts);
   out.family("ringway_uptime_seconds", "Since the start.", MetricType::kGauge);
   out.sample({}, static_cast<double>(inputs.uptime_us) / 1e6);
   out.family("ringway_config_number", "Counts up with every reload that succeeded.",

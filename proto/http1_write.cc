@@ -112,7 +112,7 @@ class FieldCopier {
 
 // Removed or replaced by configuration.
 bool is_edited(const HeaderEdits* edits, std::string_view name) {
-  if (edits == nullptr) return false;
+  if (edits == nullptr || field_id_of(name) == FieldId::kEarlyData) return false;
   for (const std::string& removed : edits->remove) {
     if (equal_nocase(removed, name)) return true;
   }

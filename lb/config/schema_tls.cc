@@ -86,7 +86,8 @@ constexpr Key kClientAuthKeys[] = {
      .example = "\"required\""},
     file_key<&TlsClientAuth::ca>("ca", false,
                                  "The authorities that sign clients' certificates, PEM. Needed "
-                                 "unless `mode` is `\"off\"`.",
+                                 "unless `mode` is `\"off\"`. Read again when it changes, as `crl` "
+                                 "is: a bad file leaves the old one in force.",
                                  "\"/etc/ringway/clients.pem\""),
     file_key<&TlsClientAuth::crl>(
         "crl", false,
@@ -239,7 +240,7 @@ constexpr Key kUpstreamTlsKeys[] = {
      .text = item::upstream_ca,
      .initial = "system",
      .doc = "The authorities that servers' certificates are checked with: `\"system\"`, or a PEM "
-            "file.",
+            "file, which is read again when it changes.",
      .example = "\"/etc/ringway/servers-ca.pem\""},
     {.name = "sni",
      .kind = Kind::kText,

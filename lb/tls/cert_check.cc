@@ -152,6 +152,14 @@ std::vector<Diagnostic> check_other_tls_files(const config::Config& config, Cert
   return checker.take();
 }
 
+std::vector<Diagnostic> check_trust_files(const FilePath& ca, const FilePath& crl,
+                                          CertFiles& files) {
+  FileChecker checker(files);
+  checker.check_authorities(ca);
+  checker.check_revocations(crl);
+  return checker.take();
+}
+
 void check_tls_files(config::LoadResult& result, CertFiles& files, int64_t now_s) {
   if (result.config == nullptr) return;
   CertLoad load(files, cert_spec_of(*result.config), nullptr, now_s);

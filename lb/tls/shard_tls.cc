@@ -142,13 +142,39 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   return errors;
 }
 
-void ShardTls::update(const TlsMaterials& materials) {
+bool update_trust(TlsClientContext& context, TrustCache& trusts,
+                  const TlsUpstreamMaterial& material, std::string& error) {
+  if (material.trust == nullptr) return true;
+  std::shared_ptr<const TlsTrust> trust = trusts.get(material.trust, error);
+  if (trust == nullptr) return false;
+  context.set_trust(std::move(trust));
+  return true;
+}
+
+std::vector<std::string> ShardTls::update(const TlsMaterials& materials) {
+  std::vector<std::string> errors;
   for (size_t i = 0; i < servers_.size(); ++i) {
     if (servers_[i] == nullptr || *profile_of_[i] >= materials.profiles.size()) continue;
     const TlsProfileMaterial& material = materials.profiles[*profile_of_[i]];
     servers_[i]->set_names(material.names);
     if (material.keys != nullptr) servers_[i]->set_ticket_keys(material.keys);
+    if (material.client_trust == nullptr) continue;
+    std::string error;
+    if (auto trust = trusts_.get(material.client_trust, error)) {
+      servers_[i]->set_client_trust(std::move(trust));
+    } else {
+      errors.push_back("authorities of clients: " + error);
+    }
   }
+  for (size_t i = 0; i < clients_.size() && i < materials.upstreams.size(); ++i) {
+    std::string error;
+    if (clients_[i] == nullptr) continue;
+    if (!update_trust(*clients_[i], trusts_, materials.upstreams[i], error)) {
+      errors.push_back("authorities of servers: " + error);
+    }
+  }
+  trusts_.sweep();
+  return errors;
 }
 
 bool ShardTls::sweep() {

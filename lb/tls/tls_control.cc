@@ -24,7 +24,12 @@ std::string line_of(const config::Diagnostic& diagnostic) {
 }  // namespace
 
 TlsControl::TlsControl(Timers& timers, CertFiles& files, TlsHost& host)
-    : timers_(timers), files_(files), host_(host), store_(files, *this), timer_(*this) {}
+    : timers_(timers),
+      files_(files),
+      host_(host),
+      store_(files, *this),
+      trusts_(files, *this),
+      timer_(*this) {}
 
 TlsControl::~TlsControl() {
   timers_.cancel(timer_);
@@ -59,6 +64,7 @@ std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& con
   config_ = &config;
   materials_ = std::move(prepared_);
   prepared_.reset();
+  trusts_.start(config, *materials_);
   keys_.clear();
   for (const config::TlsProfile& profile : config.tls_profiles) {
     Keys keys;
@@ -84,6 +90,20 @@ void TlsControl::on_certificates(uint32_t profile, const std::shared_ptr<const T
 }
 
 void TlsControl::on_certificate_line(LogLevel level, const std::string& line) {
+  host_.tls_line(level, line);
+}
+
+void TlsControl::on_client_trust(uint32_t profile,
+                                 const std::shared_ptr<const TlsTrustText>& text) {
+  changed().profiles[profile].client_trust = text;
+}
+
+void TlsControl::on_server_trust(uint32_t upstream,
+                                 const std::shared_ptr<const TlsTrustText>& text) {
+  changed().upstreams[upstream].trust = text;
+}
+
+void TlsControl::on_trust_line(LogLevel level, const std::string& line) {
   host_.tls_line(level, line);
 }
 
@@ -122,6 +142,7 @@ void TlsControl::on_timer(Timer& timer) {
   if (now >= keys_at_ms_) {
     keys_at_ms_ = now + kKeysEveryMs;
     look_at_keys(now);
+    trusts_.poll();
   }
   if (next_ != nullptr) {
     materials_ = std::exchange(next_, nullptr);

@@ -54,6 +54,10 @@ struct TlsBefore {
                                       const TlsBefore& before, TlsMaterials& out,
                                       std::string& error);
 
+// Authorities, and revocation lists if `crl` is not empty. Returns what is wrong, or "".
+[[nodiscard]] std::string read_trust_text(const config::FilePath& ca, const config::FilePath& crl,
+                                          CertFiles& files, TlsTrustText& out);
+
 // The keys of a profile's tickets out of its file.
 [[nodiscard]] std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path,
                                                                     CertFiles& files,
