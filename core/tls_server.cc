@@ -157,6 +157,7 @@ std::string TlsServerContext::configure() {
   context_ = make_tls_context(this);
   std::string error = apply_policy(context_, options_.policy);
   if (!error.empty()) return error;
+  suites_ = ecdsa_suites_of(context_);
   std::string alpn;
   if (!encode_alpn(options_.alpn, alpn)) return "a protocol (ALPN) that cannot be used";
   SSL_CTX_set_select_certificate_cb(context_, Callbacks::on_hello);
@@ -265,7 +266,8 @@ bool TlsServerContext::choose(const SSL_CLIENT_HELLO& hello, TlsSession& session
     }
     choice = names_->fallback();
   }
-  const HelloFacts facts = read_hello(hello, options_.policy.version_max >= kTls13);
+  const HelloFacts facts =
+      read_hello(hello, {.tls13 = options_.policy.version_max >= kTls13, .ecdsa_suites = suites_});
   const TlsCertificate* certificate = choose_certificate(choice, facts);
   const Material* material = certificate == nullptr ? nullptr : material_of(*certificate);
   if (material == nullptr ||

@@ -100,6 +100,7 @@ class TlsServerContext {
   std::shared_ptr<const TlsTicketKeys> keys_;
   std::unordered_map<const TlsCertificate*, std::unique_ptr<Material>> materials_;
   ssl_ctx_st* context_ = nullptr;
+  std::vector<uint16_t> suites_;  // of TLS 1.2, for ECDSA keys
   size_t handshakes_ = 0;
 };
 
