@@ -15,6 +15,7 @@
 #include "core/base/check.h"
 #include "core/stream.h"
 #include "core/tls_context.h"
+#include "core/tls_ech.h"
 #include "core/tls_hello.h"
 #include "core/tls_session.h"
 #include "core/tls_shard.h"
@@ -176,6 +177,7 @@ std::string TlsServerContext::configure() {
     SSL_CTX_set_num_tickets(context_, options_.tickets);
     SSL_CTX_set_tlsext_ticket_key_cb(context_, Callbacks::on_ticket);
   }
+  if (options_.ech != nullptr) options_.ech->apply(context_);
   if (options_.early_data) SSL_CTX_set_early_data_enabled(context_, 1);
   if (options_.client_auth == TlsClientAuth::kOff) return "";
   int mode = SSL_VERIFY_PEER;
@@ -200,6 +202,12 @@ void TlsServerContext::set_names(std::shared_ptr<const TlsNames> names) {
 void TlsServerContext::set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys) {
   RW_CHECK(keys != nullptr && keys_ != nullptr);
   keys_ = std::move(keys);
+}
+
+void TlsServerContext::set_ech(std::shared_ptr<const TlsEchKeys> keys) {
+  RW_CHECK(keys != nullptr && options_.ech != nullptr);
+  options_.ech = std::move(keys);
+  options_.ech->apply(context_);
 }
 
 void TlsServerContext::set_client_trust(std::shared_ptr<const TlsTrust> trust) {

@@ -24,6 +24,7 @@ struct ssl_early_callback_ctx;
 namespace ringway {
 
 class Stream;
+class TlsEchKeys;
 class TlsSession;
 class TlsShard;
 class TlsTrust;
@@ -53,8 +54,9 @@ struct TlsServerOptions {
   // see TlsSession::early(). Nothing stops a replay, but its age: BoringSSL takes none that comes
   // more than 60 s later or earlier than the ticket says. REQUIRES: tickets; client_auth is kOff.
   bool early_data = false;
-  bool fin_ends = false;  // a FIN without close_notify is an end like any other
-  bool ocsp = true;       // staple a certificate's OCSP response, until its next update
+  std::shared_ptr<const TlsEchKeys> ech;  // null: names are not decrypted
+  bool fin_ends = false;                  // a FIN without close_notify is an end like any other
+  bool ocsp = true;  // staple a certificate's OCSP response, until its next update
 };
 
 struct TlsServerResult;
@@ -71,6 +73,8 @@ class TlsServerContext {
   // For handshakes that begin from now on; between turns.
   void set_names(std::shared_ptr<const TlsNames> names);
   void set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys);
+  // REQUIRES: not null, and there were some.
+  void set_ech(std::shared_ptr<const TlsEchKeys> keys);
   // Also for handshakes under way, and for sessions that are resumed. REQUIRES: client_auth is not
   // kOff.
   void set_client_trust(std::shared_ptr<const TlsTrust> trust);

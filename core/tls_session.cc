@@ -148,6 +148,7 @@ void TlsSession::finish_handshake() {
   early_ = role_ == Role::kServer && SSL_in_init(ssl_) == 1;
   TlsCounters& counters = shard_.counters_;
   if (early_) counters.early_accepted.add();
+  if (role_ == Role::kServer && ech()) counters.ech_accepted.add();
   if (early_offered_ && !early_) counters.early_rejected.add();
   if (!early_) complete_handshake();
   state_ = State::kOpen;

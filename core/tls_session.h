@@ -46,6 +46,8 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   // The name the client asked for (SNI), as it sent it.
   [[nodiscard]] std::string_view server_name() const;
   [[nodiscard]] bool resumed() const;
+  // The client's name came encrypted (ECH): server_name() is the one inside.
+  [[nodiscard]] bool ech() const;
   // The client's last flight is not here yet: what on_receive() brings is early data (RFC
   // 8446 2.3), which anybody who has seen it may have sent again. Until on_confirmed().
   [[nodiscard]] bool early() const { return early_; }

@@ -143,6 +143,10 @@ bool TlsSession::resumed() const {
   return secured() && SSL_session_reused(ssl_) == 1;
 }
 
+bool TlsSession::ech() const {
+  return SSL_ech_accepted(ssl_) == 1;
+}
+
 bool TlsSession::peer(TlsPeer& out) const {
   const STACK_OF(CRYPTO_BUFFER)* chain = SSL_get0_peer_certificates(ssl_);
   if (chain == nullptr || sk_CRYPTO_BUFFER_num(chain) == 0) return false;

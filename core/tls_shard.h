@@ -34,6 +34,7 @@ class TlsSession;
 struct TlsCounters {
   Counter server_full;  // handshakes with clients that were completed
   Counter server_resumed;
+  Counter ech_accepted;    // of clients whose name came encrypted
   Counter early_accepted;  // clients whose early data was read
   Counter early_rejected;  // and those whose was not, and who sent it again
   Counter client_full;     // and with servers

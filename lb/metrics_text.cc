@@ -396,6 +396,14 @@ void write_tls(MetricsWriter& out, ShardSet& shards) {
     const MetricLabel labels[] = {{"result", result}};
     out.sample(labels, sum);
   }
+  out.family("ringway_tls_ech_total",
+             "Handshakes with clients that encrypted the name they asked for (ECH).",
+             MetricType::kCounter);
+  uint64_t hidden = 0;
+  for (uint32_t i = 0; i < shards.count(); ++i) {
+    hidden += shards.at(i).tls()->counters().ech_accepted.get();
+  }
+  out.sample({}, hidden);
   out.family("ringway_tls_handshake_wait_seconds",
              "How long handshakes with clients waited for their turn.", MetricType::kHistogram);
   LatencySnapshot waits;

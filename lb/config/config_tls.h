@@ -50,6 +50,7 @@ struct TlsProfile {
   bool strict_sni = false;
   bool ocsp = true;         // staple the responses that lie beside certificates
   bool early_data = false;  // requests in it are forwarded if their methods are safe
+  FilePath ech;             // PEM; empty: none
   TlsTickets tickets;
   TlsClientAuth client_auth;
   uint64_t handshakes_per_shard = UINT64_MAX;  // a second

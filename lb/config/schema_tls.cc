@@ -94,7 +94,7 @@ constexpr Key kClientAuthKeys[] = {
         "Lists of revoked certificates, PEM: one of each authority that has signed clients.",
         "\"/etc/ringway/clients.crl\""),
 };
-constexpr std::string_view kLaterProfile[] = {"ktls", "ech", "alpn"};
+constexpr std::string_view kLaterProfile[] = {"ktls", "alpn"};
 constexpr Choice kEarlyData[] = {{"off", 0}, {"safe_methods", 1}};
 constexpr Choice kOcsp[] = {{"off", 0}, {"file", 1}};
 constexpr std::string_view kLaterOcsp[] = {"auto"};
@@ -168,6 +168,16 @@ constexpr Key kProfileKeys[] = {
          "once, with `Early-Data: 1` for servers (RFC 8470); all others wait for the end of the "
          "handshake. For HTTP listeners, with tickets, without `client_auth`.",
      .example = "\"safe_methods\""},
+    file_key<&TlsProfile::ech>(
+        "ech", false,
+        "A file of keys for Encrypted Client Hello (RFC 9849), PEM: X25519 keys, `PRIVATE KEY`, "
+        "each "
+        "with its `ECHCONFIG` behind it (RFC 9934). Clients that know the configuration, from DNS, "
+        "send the name they ask for encrypted. All keys open; clients with a configuration of none "
+        "are sent the first key's. Certificates must answer for its public name too. Read again "
+        "when "
+        "it changes.",
+        "\"/etc/ringway/ech.pem\""),
     {.name = "tickets",
      .kind = Kind::kTable,
      .word = "off",

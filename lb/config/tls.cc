@@ -204,6 +204,9 @@ class TlsChecker {
     }
     check_client_auth(profile, node);
     check_early_data(profile, node);
+    if (!profile.ech.empty() && profile.max_version != TlsVersion::k13) {
+      conflict(node.find("ech"), "`ech` is of TLS 1.3, which `max_version` excludes");
+    }
   }
 
   void check_early_data(const TlsProfile& profile, const Node& node) {

@@ -91,6 +91,7 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
   options.early_data = profile.early_data;
+  options.ech = material.ech;
   // HTTP says itself where a message ends, and many clients end without a close_notify. In a
   // relayed stream that would pass for its end.
   options.fin_ends = http;
@@ -158,6 +159,7 @@ std::vector<std::string> ShardTls::update(const TlsMaterials& materials) {
     const TlsProfileMaterial& material = materials.profiles[*profile_of_[i]];
     servers_[i]->set_names(material.names);
     if (material.keys != nullptr) servers_[i]->set_ticket_keys(material.keys);
+    if (material.ech != nullptr) servers_[i]->set_ech(material.ech);
     if (material.client_trust == nullptr) continue;
     std::string error;
     if (auto trust = trusts_.get(material.client_trust, error)) {

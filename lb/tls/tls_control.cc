@@ -73,6 +73,7 @@ std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& con
     } else if (profile.tickets.enabled) {
       keys.stamp = files_.stamp(profile.tickets.keys.path);
     }
+    if (!profile.ech.empty()) keys.ech = files_.stamp(profile.ech.path);
     keys_.push_back(keys);
   }
   timers_.cancel(timer_);
@@ -118,8 +119,23 @@ void TlsControl::read_keys_again(size_t profile) {
   host_.tls_line(LogLevel::kInfo, "ticket keys read again: " + config.tickets.keys.path);
 }
 
+void TlsControl::look_at_ech(size_t profile) {
+  const std::string& path = config_->tls_profiles[profile].ech.path;
+  const FileStamp stamp = files_.stamp(path);
+  if (stamp == keys_[profile].ech || !stamp.exists()) return;
+  keys_[profile].ech = stamp;
+  std::string error;
+  auto read = read_ech_keys(path, files_, error);
+  if (read == nullptr) {
+    return host_.tls_line(LogLevel::kWarning, "keys of ECH stay as they are: " + error);
+  }
+  changed().profiles[profile].ech = std::move(read);
+  host_.tls_line(LogLevel::kInfo, "keys of ECH read again: " + path);
+}
+
 void TlsControl::look_at_keys(int64_t now_ms) {
   for (size_t i = 0; i < keys_.size(); ++i) {
+    if (!config_->tls_profiles[i].ech.empty()) look_at_ech(i);
     const config::TlsTickets& tickets = config_->tls_profiles[i].tickets;
     if (keys_[i].rotate_at_ms != 0 && now_ms >= keys_[i].rotate_at_ms) {
       keys_[i].rotate_at_ms = now_ms + tickets.rotate;

@@ -1,4 +1,4 @@
-// lb/tls/tls_control.h - certificates, ticket keys and authorities over the life of the process.
+// lb/tls/tls_control.h - certificates, keys and authorities over the life of the process.
 //
 // Affinity:  control thread. Ownership: owned by Control.
 // Bounds:    looks at files every kPollMs, for some 10 ms at most; see lb/tls/cert_store.h.
@@ -60,10 +60,12 @@ class TlsControl final : public CertStoreEvents, public TrustEvents, public Time
   struct Keys {
     int64_t rotate_at_ms = 0;  // 0: never
     FileStamp stamp;           // of the file, if there is one
+    FileStamp ech;             // likewise
   };
 
   void look_at_keys(int64_t now_ms);
   void read_keys_again(size_t profile);
+  void look_at_ech(size_t profile);
   TlsMaterials& changed();
 
   Timers& timers_;

@@ -47,6 +47,10 @@ bool read_profile(const config::TlsProfile& profile, CertFiles& files, TlsProfil
     out.keys = read_ticket_keys(profile.tickets.keys.path, files, error);
     if (out.keys == nullptr) return false;
   }
+  if (!profile.ech.empty()) {
+    out.ech = read_ech_keys(profile.ech.path, files, error);
+    if (out.ech == nullptr) return false;
+  }
   if (profile.client_auth.mode == config::ClientAuthMode::kOff) return true;
   auto trust = std::make_shared<TlsTrustText>();
   error = read_trust_text(profile.client_auth.ca, profile.client_auth.crl, files, *trust);
@@ -91,6 +95,19 @@ std::string read_trust_text(const config::FilePath& ca, const config::FilePath& 
   std::string error;
   if (read_text(files, ca, out.ca, error)) (void)read_text(files, crl, out.crl, error);
   return error;
+}
+
+std::shared_ptr<const TlsEchKeys> read_ech_keys(const std::string& path, CertFiles& files,
+                                                std::string& error) {
+  SecretBytes bytes;
+  const int failure = files.read(path, bytes);
+  if (failure != 0) {
+    error = "cannot read " + path + ": " + config::read_error_text(failure);
+    return nullptr;
+  }
+  TlsEchResult made = TlsEchKeys::load(bytes.view());
+  if (made.keys == nullptr) error = path + ": " + made.error;
+  return std::move(made.keys);
 }
 
 std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path, CertFiles& files,
