@@ -67,6 +67,9 @@ class SocketOwner {
   // Only where TLS is spoken (Stream::start_tls_server(), start_tls_client()).
   // The handshake with a client is done. For a server on_connected(0) says so.
   virtual void on_secured(Socket& socket);
+  // Where that came before the client's last flight, as TlsSession::early() said: it is here now,
+  // and what follows cannot be a replay. Never inside on_secured().
+  virtual void on_confirmed(Socket& socket);
   // The server gave a session to resume in a later connection. The newest is the best.
   virtual void on_tls_ticket(Socket& socket, TlsTicket ticket);
 

@@ -34,6 +34,8 @@ void SocketOwner::on_detached(Socket& /*socket*/, int /*fd*/, bool /*clean*/) {
 
 void SocketOwner::on_secured(Socket& /*socket*/) {}
 
+void SocketOwner::on_confirmed(Socket& /*socket*/) {}
+
 void SocketOwner::on_tls_ticket(Socket& /*socket*/, TlsTicket /*ticket*/) {}
 
 Socket::~Socket() {

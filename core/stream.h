@@ -46,8 +46,9 @@ class Stream {
 
   // Speaks TLS from the first byte on, as the side that was connected to. The owner hears
   // on_secured(), or on_receive_end() with an error (also while not receiving); until then nothing
-  // can be written. False: the shard has no room for it, and the stream is still plain. REQUIRES:
-  // right after adopt().
+  // can be written. With early data (TlsServerOptions) on_secured() comes before the client's last
+  // flight, and on_confirmed() after it. False: the shard has no room for it, and the stream is
+  // still plain. REQUIRES: right after adopt().
   [[nodiscard]] bool start_tls_server(TlsServerContext& context);
   // Bytes that the owner got as plain ones and that belong to the TLS handshake that it has just
   // begun: behind a PROXY header, say. Its events may come inside this call.

@@ -86,6 +86,11 @@ std::string TlsClientContext::configure() {
   return "";
 }
 
+void TlsClientContext::set_trust(std::shared_ptr<const TlsTrust> trust) {
+  RW_CHECK(trust != nullptr && options_.verify);
+  options_.trust = std::move(trust);
+}
+
 TlsSession* TlsClientContext::start(TlsShard& shard, Stream& stream,
                                     const TlsClientParams& params) {
   RW_CHECK(&shard == shard_);

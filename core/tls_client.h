@@ -59,6 +59,9 @@ class TlsClientContext {
   TlsClientContext(const TlsClientContext&) = delete;
   TlsClientContext& operator=(const TlsClientContext&) = delete;
 
+  // For handshakes that end from now on, resumed ones included. REQUIRES: verify.
+  void set_trust(std::shared_ptr<const TlsTrust> trust);
+
   // Handshakes under way.
   [[nodiscard]] size_t handshakes() const { return handshakes_; }
 

@@ -2,6 +2,7 @@
 #include "core/tls_hello.h"
 
 #include <openssl/bytestring.h>
+#include <openssl/nid.h>
 
 #include <algorithm>
 #include <array>
@@ -31,15 +32,13 @@ bool offers_tls13(const SSL_CLIENT_HELLO& hello) {
   return false;
 }
 
-// Before TLS 1.3 the cipher suite says what signs.
-bool offers_ecdsa_suite(const SSL_CLIENT_HELLO& hello) {
-  constexpr auto kSuites =
-      std::to_array<uint16_t>({0xc02b, 0xc02c, 0xcca9, 0xc009, 0xc00a, 0xc023, 0xc024});
+// Before TLS 1.3 the cipher suite says what signs. One that we do not speak helps nobody.
+bool offers_suite(const SSL_CLIENT_HELLO& hello, std::span<const uint16_t> wanted) {
   CBS suites{};
   CBS_init(&suites, hello.cipher_suites, hello.cipher_suites_len);
   uint16_t suite = 0;
   while (CBS_get_u16(&suites, &suite) == 1) {
-    if (std::find(kSuites.begin(), kSuites.end(), suite) != kSuites.end()) return true;
+    if (std::find(wanted.begin(), wanted.end(), suite) != wanted.end()) return true;
   }
   return false;
 }
@@ -62,7 +61,18 @@ void read_algorithm(uint16_t algorithm, HelloFacts& facts) {
 
 }  // namespace
 
-HelloFacts read_hello(const SSL_CLIENT_HELLO& hello, bool tls13) {
+std::vector<uint16_t> ecdsa_suites_of(const SSL_CTX* context) {
+  std::vector<uint16_t> suites;
+  const STACK_OF(SSL_CIPHER)* ciphers = SSL_CTX_get_ciphers(context);
+  for (size_t i = 0; i < sk_SSL_CIPHER_num(ciphers); ++i) {
+    const SSL_CIPHER* cipher = sk_SSL_CIPHER_value(ciphers, i);
+    if (SSL_CIPHER_get_auth_nid(cipher) != NID_auth_ecdsa) continue;
+    suites.push_back(SSL_CIPHER_get_protocol_id(cipher));
+  }
+  return suites;
+}
+
+HelloFacts read_hello(const SSL_CLIENT_HELLO& hello, const HelloLimits& limits) {
   HelloFacts facts;
   CBS extension{};
   CBS algorithms{};
@@ -73,7 +83,7 @@ HelloFacts read_hello(const SSL_CLIENT_HELLO& hello, bool tls13) {
   } else {
     facts.rsa = true;  // RFC 5246 7.4.1.4.1
   }
-  if (!(tls13 && offers_tls13(hello)) && !offers_ecdsa_suite(hello)) {
+  if (!(limits.tls13 && offers_tls13(hello)) && !offers_suite(hello, limits.ecdsa_suites)) {
     facts.ecdsa_p256 = facts.ecdsa_p384 = facts.ed25519 = false;
   }
   facts.wants_ocsp = find_extension(hello, TLSEXT_TYPE_status_request, extension);

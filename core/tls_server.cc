@@ -15,6 +15,7 @@
 #include "core/base/check.h"
 #include "core/stream.h"
 #include "core/tls_context.h"
+#include "core/tls_ech.h"
 #include "core/tls_hello.h"
 #include "core/tls_session.h"
 #include "core/tls_shard.h"
@@ -55,6 +56,11 @@ struct TlsServerContext::Callbacks {
       shard.handshake_wait_.record(0);
     }
     session.hello_seen_ = true;
+    const uint8_t* extension = nullptr;
+    size_t length = 0;
+    // Of two hellos (RFC 8446 4.1.2) only the first one has it.
+    session.early_offered_ |= SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_early_data,
+                                                                   &extension, &length) == 1;
     return context.choose(*hello, session) ? ssl_select_cert_success : ssl_select_cert_error;
   }
 
@@ -130,6 +136,7 @@ TlsServerResult TlsServerContext::make(TlsShard& shard, const TlsServerOptions& 
                                        std::shared_ptr<const TlsTicketKeys> keys) {
   RW_CHECK(names != nullptr);
   RW_CHECK(options.client_auth == TlsClientAuth::kOff || options.client_trust != nullptr);
+  RW_CHECK(options.client_auth == TlsClientAuth::kOff || !options.early_data);
   TlsServerResult result;
   result.context.reset(new TlsServerContext(shard));
   result.context->options_ = options;
@@ -151,6 +158,7 @@ std::string TlsServerContext::configure() {
   context_ = make_tls_context(this);
   std::string error = apply_policy(context_, options_.policy);
   if (!error.empty()) return error;
+  suites_ = ecdsa_suites_of(context_);
   std::string alpn;
   if (!encode_alpn(options_.alpn, alpn)) return "a protocol (ALPN) that cannot be used";
   SSL_CTX_set_select_certificate_cb(context_, Callbacks::on_hello);
@@ -169,6 +177,8 @@ std::string TlsServerContext::configure() {
     SSL_CTX_set_num_tickets(context_, options_.tickets);
     SSL_CTX_set_tlsext_ticket_key_cb(context_, Callbacks::on_ticket);
   }
+  if (options_.ech != nullptr) options_.ech->apply(context_);
+  if (options_.early_data) SSL_CTX_set_early_data_enabled(context_, 1);
   if (options_.client_auth == TlsClientAuth::kOff) return "";
   int mode = SSL_VERIFY_PEER;
   if (options_.client_auth == TlsClientAuth::kRequired) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
@@ -192,6 +202,18 @@ void TlsServerContext::set_names(std::shared_ptr<const TlsNames> names) {
 void TlsServerContext::set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys) {
   RW_CHECK(keys != nullptr && keys_ != nullptr);
   keys_ = std::move(keys);
+}
+
+void TlsServerContext::set_ech(std::shared_ptr<const TlsEchKeys> keys) {
+  RW_CHECK(keys != nullptr && options_.ech != nullptr);
+  options_.ech = std::move(keys);
+  options_.ech->apply(context_);
+}
+
+void TlsServerContext::set_client_trust(std::shared_ptr<const TlsTrust> trust) {
+  RW_CHECK(trust != nullptr && options_.client_auth != TlsClientAuth::kOff);
+  options_.client_trust = std::move(trust);
+  options_.client_trust->announce(context_);
 }
 
 TlsSession* TlsServerContext::start(TlsShard& shard, Stream& stream) {
@@ -252,7 +274,8 @@ bool TlsServerContext::choose(const SSL_CLIENT_HELLO& hello, TlsSession& session
     }
     choice = names_->fallback();
   }
-  const HelloFacts facts = read_hello(hello, options_.policy.version_max >= kTls13);
+  const HelloFacts facts =
+      read_hello(hello, {.tls13 = options_.policy.version_max >= kTls13, .ecdsa_suites = suites_});
   const TlsCertificate* certificate = choose_certificate(choice, facts);
   const Material* material = certificate == nullptr ? nullptr : material_of(*certificate);
   if (material == nullptr ||

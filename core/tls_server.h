@@ -24,6 +24,7 @@ struct ssl_early_callback_ctx;
 namespace ringway {
 
 class Stream;
+class TlsEchKeys;
 class TlsSession;
 class TlsShard;
 class TlsTrust;
@@ -48,9 +49,14 @@ struct TlsServerOptions {
   // Sessions resume only under equal contexts: a profile's name, equal on all shards and nodes.
   std::string session_context;
   uint32_t session_lifetime_s = 7200;
-  uint8_t tickets = 2;    // per full TLS 1.3 handshake; 0: no resumption at all
-  bool fin_ends = false;  // a FIN without close_notify is an end like any other
-  bool ocsp = true;       // staple a certificate's OCSP response, until its next update
+  uint8_t tickets = 2;  // per full TLS 1.3 handshake; 0: no resumption at all
+  // Tickets allow early data (0-RTT, RFC 8446 2.3), up to BoringSSL's 14 KiB, and it is read:
+  // see TlsSession::early(). Nothing stops a replay, but its age: BoringSSL takes none that comes
+  // more than 60 s later or earlier than the ticket says. REQUIRES: tickets; client_auth is kOff.
+  bool early_data = false;
+  std::shared_ptr<const TlsEchKeys> ech;  // null: names are not decrypted
+  bool fin_ends = false;                  // a FIN without close_notify is an end like any other
+  bool ocsp = true;  // staple a certificate's OCSP response, until its next update
 };
 
 struct TlsServerResult;
@@ -67,6 +73,11 @@ class TlsServerContext {
   // For handshakes that begin from now on; between turns.
   void set_names(std::shared_ptr<const TlsNames> names);
   void set_ticket_keys(std::shared_ptr<const TlsTicketKeys> keys);
+  // REQUIRES: not null, and there were some.
+  void set_ech(std::shared_ptr<const TlsEchKeys> keys);
+  // Also for handshakes under way, and for sessions that are resumed. REQUIRES: client_auth is not
+  // kOff.
+  void set_client_trust(std::shared_ptr<const TlsTrust> trust);
 
   // Handshakes under way.
   [[nodiscard]] size_t handshakes() const { return handshakes_; }
@@ -93,6 +104,7 @@ class TlsServerContext {
   std::shared_ptr<const TlsTicketKeys> keys_;
   std::unordered_map<const TlsCertificate*, std::unique_ptr<Material>> materials_;
   ssl_ctx_st* context_ = nullptr;
+  std::vector<uint16_t> suites_;  // of TLS 1.2, for ECDSA keys
   size_t handshakes_ = 0;
 };
 

@@ -50,13 +50,13 @@ bool TlsSession::can_take() const {
 
 void TlsSession::update_receiving() {
   if (left_) return;
-  const bool on = can_take() && held_.empty();
+  const bool on = can_take() && held_.empty() && !unread_;
   if (on != raw_on_) {
     raw_on_ = on;
     stream_.env_.io.set_receiving(stream_.socket_, on);
   }
   if (!alive() || gated_ || !upper_wants_ || ended_) return;
-  if (pending_end_ >= 0 || (!held_.empty() && can_take())) shard_.make_ready(*this);
+  if (pending_end_ >= 0 || (waits_for_owner() && can_take())) shard_.make_ready(*this);
 }
 
 void TlsSession::on_connected(Socket& socket, int error) {
@@ -110,6 +110,7 @@ void TlsSession::on_admitted() {
 
 // Goes on with what was held, if that is wanted now.
 void TlsSession::continue_input() {
+  if (unread_ && can_take()) feed({});
   while (can_take() && !held_.empty()) {
     iovec piece{};
     RW_CHECK(held_.peek({&piece, 1}) == 1);
@@ -117,7 +118,7 @@ void TlsSession::continue_input() {
     if (left_ || held_.empty()) break;  // It was closed, or has failed: nothing is held then.
     held_.consume(stream_.env_.chunks, used);
   }
-  if (alive() && held_.empty() && pending_end_ >= 0 && upper_wants_) {
+  if (alive() && !waits_for_owner() && pending_end_ >= 0 && upper_wants_) {
     const int error = std::exchange(pending_end_, -1);
     end_input(error);
   }
@@ -143,11 +144,13 @@ void TlsSession::finish_handshake() {
     send_scratch();
     return fail({TlsCause::kVerify, static_cast<uint8_t>(verdict_)}, kTlsFailed);
   }
-  const bool again = SSL_session_reused(ssl_) == 1;
+  // BoringSSL lets a server begin once its own flight is out if the client sends early data.
+  early_ = role_ == Role::kServer && SSL_in_init(ssl_) == 1;
   TlsCounters& counters = shard_.counters_;
-  if (role_ == Role::kServer) (again ? counters.server_resumed : counters.server_full).add();
-  if (role_ == Role::kClient) (again ? counters.client_resumed : counters.client_full).add();
-  end_handshake();
+  if (early_) counters.early_accepted.add();
+  if (role_ == Role::kServer && ech()) counters.ech_accepted.add();
+  if (early_offered_ && !early_) counters.early_rejected.add();
+  if (!early_) complete_handshake();
   state_ = State::kOpen;
   Socket& socket = stream_.socket_;
   // What the owner writes at once shares a packet with our last flight.
@@ -160,6 +163,37 @@ void TlsSession::finish_handshake() {
   shard_.enter(*this);
   send_scratch();
   deliver_tickets();
+}
+
+void TlsSession::complete_handshake() {
+  const bool again = SSL_session_reused(ssl_) == 1;
+  TlsCounters& counters = shard_.counters_;
+  if (role_ == Role::kServer) (again ? counters.server_resumed : counters.server_full).add();
+  if (role_ == Role::kClient) (again ? counters.client_resumed : counters.client_full).add();
+  end_handshake();
+}
+
+// BoringSSL reads the client's last flight in passing, and would return what came behind it: so it
+// is only asked what is next. `room` for one byte.
+bool TlsSession::early_data_ended(std::byte* room) {
+  (void)SSL_peek(ssl_, room, 1);
+  return SSL_in_init(ssl_) == 0;
+}
+
+// The client's last flight is here. Hands up what came before it; true: what follows may be read.
+bool TlsSession::hand_over_early(std::span<const std::byte> early) {
+  const std::span<const std::byte> rest = std::exchange(shard_.input_, {});
+  if (!early.empty()) upper_->on_receive(stream_.socket_, early);
+  if (!left_) {
+    early_ = false;
+    complete_handshake();
+    upper_->on_confirmed(stream_.socket_);
+  }
+  shard_.input_ = rest;
+  if (!alive()) return false;
+  shard_.enter(*this);
+  unread_ = !can_take() && SSL_pending(ssl_) > 0;
+  return can_take();
 }
 
 // A resumed session was verified when it was new; what it was may have expired or been revoked
@@ -181,7 +215,12 @@ void TlsSession::read_plain() {
   size_t filled = 0;
   int end = -1;
   TlsFailure failure;
+  unread_ = false;
   while (TlsShard::kPlainBytes - filled >= TlsShard::kRecordBytes) {
+    if (early_ && early_data_ended(plain + filled)) {
+      if (!hand_over_early({plain, filled})) return;
+      filled = 0;
+    }
     const int got =
         SSL_read(ssl_, plain + filled, static_cast<int>(TlsShard::kPlainBytes - filled));
     if (got > 0) {
@@ -252,6 +291,7 @@ void TlsSession::on_receive_end(Socket& /*socket*/, int error) {
   if (state_ == State::kHandshake) {
     return fail({TlsCause::kClosedInHandshake}, error != 0 ? error : kTlsTruncated);
   }
+  if (early_) return fail({TlsCause::kClosedInHandshake}, error != 0 ? error : kTlsTruncated);
   if (error == 0 && !fin_ends_) return fail({TlsCause::kTruncated}, kTlsTruncated);
   end_input(error);
 }

@@ -46,6 +46,11 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   // The name the client asked for (SNI), as it sent it.
   [[nodiscard]] std::string_view server_name() const;
   [[nodiscard]] bool resumed() const;
+  // The client's name came encrypted (ECH): server_name() is the one inside.
+  [[nodiscard]] bool ech() const;
+  // The client's last flight is not here yet: what on_receive() brings is early data (RFC
+  // 8446 2.3), which anybody who has seen it may have sent again. Until on_confirmed().
+  [[nodiscard]] bool early() const { return early_; }
   [[nodiscard]] const TlsFailure& failure() const { return failure_; }
   // What was found about the peer's certificate. For a client of an optional certificate anything
   // but kOk means that nothing below can be trusted.
@@ -90,7 +95,7 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   void send_close_notify();
   // The stream is being closed or aborted: no more events but on_closed().
   void leave();
-  [[nodiscard]] bool something_waits() const { return !held_.empty() || pending_end_ >= 0; }
+  [[nodiscard]] bool something_waits() const { return waits_for_owner() || pending_end_ >= 0; }
 
   // For TlsShard.
   void on_admitted();
@@ -102,10 +107,14 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
 
   [[nodiscard]] bool alive() const;
   [[nodiscard]] bool can_take() const;
+  [[nodiscard]] bool waits_for_owner() const { return unread_ || !held_.empty(); }
   size_t feed(std::span<const std::byte> bytes);
   void hold(std::span<const std::byte> bytes);
   void handshake();
   void finish_handshake();
+  void complete_handshake();
+  [[nodiscard]] bool early_data_ended(std::byte* room);
+  [[nodiscard]] bool hand_over_early(std::span<const std::byte> early);
   [[nodiscard]] bool reverify();
   void read_plain();
   void deliver_tickets();
@@ -144,6 +153,9 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   bool fin_ends_ = false;      // a FIN without close_notify is an end like any other
   bool close_sent_ = false;
   bool hello_seen_ = false;  // the client's, whole
+  bool early_ = false;
+  bool unread_ = false;         // BoringSSL has plain bytes that the owner did not want
+  bool early_offered_ = false;  // the client's hello came with early data
 };
 
 }  // namespace ringway

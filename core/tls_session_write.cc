@@ -77,7 +77,7 @@ bool TlsSession::seal(const void* bytes, size_t length) {
     const uint32_t record = warm ? kLargeRecord : kSmallRecord;
     SSL_set_max_send_fragment(ssl_, record);
     records_ += static_cast<uint32_t>(part / record + 1);
-    if (records_ > shard_.records_per_key_) {
+    if (records_ > shard_.records_per_key_ && !early_) {
       records_ = 0;
       // It goes out before what follows. TLS 1.2 knows no such thing: an error without effect.
       SSL_key_update(ssl_, SSL_KEY_UPDATE_NOT_REQUESTED);
@@ -105,7 +105,8 @@ void TlsSession::send_now(std::span<const std::byte> bytes) {
 }
 
 void TlsSession::send_close_notify() {
-  if (state_ != State::kOpen || close_sent_ || stream_.error_ != 0) return;
+  // BoringSSL has none before the client's last flight.
+  if (state_ != State::kOpen || early_ || close_sent_ || stream_.error_ != 0) return;
   close_sent_ = true;
   shard_.enter(*this);
   SSL_shutdown(ssl_);
@@ -140,6 +141,10 @@ bool TlsSession::version_unknown() const {
 
 bool TlsSession::resumed() const {
   return secured() && SSL_session_reused(ssl_) == 1;
+}
+
+bool TlsSession::ech() const {
+  return SSL_ech_accepted(ssl_) == 1;
 }
 
 bool TlsSession::peer(TlsPeer& out) const {

@@ -34,7 +34,10 @@ class TlsSession;
 struct TlsCounters {
   Counter server_full;  // handshakes with clients that were completed
   Counter server_resumed;
-  Counter client_full;  // and with servers
+  Counter ech_accepted;    // of clients whose name came encrypted
+  Counter early_accepted;  // clients whose early data was read
+  Counter early_rejected;  // and those whose was not, and who sent it again
+  Counter client_full;     // and with servers
   Counter client_resumed;
   // By TlsCause, where TLS ended a connection.
   std::array<Counter, static_cast<size_t>(TlsCause::kCount)> failures;

@@ -309,6 +309,8 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   json.text("tls_cipher", record.tls_cipher);
   json.text("tls_alpn", record.tls_alpn);
   if (!record.tls_version.empty()) json.boolean("tls_resumed", record.tls_resumed);
+  if (record.tls_ech) json.boolean("tls_ech", true);
+  if (record.early_data) json.boolean("early_data", true);
   json.text("tls_certificate", record.tls_certificate);
   json.text("sni", record.sni);
   json.text("unique_id", record.unique_id);

@@ -46,6 +46,8 @@ struct AccessRecord {
   std::string_view tls_cipher;   // "TLS_AES_128_GCM_SHA256"
   std::string_view tls_alpn;
   bool tls_resumed = false;
+  bool tls_ech = false;              // its name came encrypted
+  bool early_data = false;           // the request came as early data
   std::string_view tls_certificate;  // name_of() its verdict; empty: there is none
 
   std::string_view sni;        // the server name that the client's TLS asks for

@@ -89,11 +89,34 @@ void ClientConn::begin(std::string_view bytes) {
 }
 
 void ClientConn::on_secured(Socket& /*socket*/) {
-  listener_.stats().tls_handshakes.add();
-  if (stream_.tls()->resumed()) listener_.stats().tls_resumed.add();
   version_settled_ = true;  // By ALPN: nothing else speaks HTTP/2 over TLS (RFC 9113 3.3).
   if (stream_.tls()->alpn() == "h2" && !begin_http2()) return;
+  if (!in_early_data()) handshake_done();
+}
+
+void ClientConn::handshake_done() {
+  listener_.stats().tls_handshakes.add();
+  if (stream_.tls()->resumed()) listener_.stats().tls_resumed.add();
   wait_for(Wait::kFirstHead, listener_.config().timeouts.request_headers);
+}
+
+bool ClientConn::in_early_data() const {
+  return tls() != nullptr && tls()->early();
+}
+
+// Requests that came as early data and waited for this can go on.
+void ClientConn::on_confirmed(Socket& /*socket*/) {
+  early_left_ = static_cast<uint32_t>(in_.size());
+  const bool lingers = lingering_;
+  handshake_done();
+  if (lingers) {
+    // The answer was the last one, and its close_notify had to wait for this.
+    stream_.shutdown_send();
+    return wait_for(Wait::kLinger, kLingerMs);
+  }
+  if (http2_ != nullptr) http2_->on_confirmed();
+  if (exchange_ != nullptr && exchange_->awaits_handshake()) exchange_->on_handshake_done();
+  if (stream_.open()) update_receiving();
 }
 
 bool ClientConn::read_proxy_header(std::string_view bytes, ProxyInput input, size_t& used) {
@@ -216,6 +239,7 @@ size_t ClientConn::consume(std::string_view bytes) {
     if (!read_head(rest, used)) break;
   }
   consuming_ = false;
+  early_left_ -= static_cast<uint32_t>(std::min<size_t>(early_left_, used));
   return used;
 }
 
@@ -236,6 +260,7 @@ bool ClientConn::read_head(std::string_view bytes, size_t& used) {
   parser_ = nullptr;
   ++requests_;
   used += parser->head().head_len;
+  const bool early = in_early_data() || used <= early_left_;
   exchange_ = worker_.exchanges().take(worker_, *this);
   if (exchange_ == nullptr) {
     worker_.give_back_parser(parser);
@@ -243,7 +268,7 @@ bool ClientConn::read_head(std::string_view bytes, size_t& used) {
     refuse(503, "no memory for another request", 0);
     return false;
   }
-  exchange_->start(parser, bytes.substr(0, parser->head().head_len));
+  exchange_->start(parser, bytes.substr(0, parser->head().head_len), early);
   return true;
 }
 
@@ -338,7 +363,8 @@ void ClientConn::on_exchange_done(bool keep_alive, bool linger) {
   exchange_ = nullptr;
   if (!stream_.open()) return;
   if (!keep_alive) {
-    if (linger) return begin_linger();
+    // What the handshake still brings would meet a closed socket, and a reset the answer.
+    if (linger || in_early_data()) return begin_linger();
     return close();
   }
   resume_input();
@@ -352,7 +378,8 @@ void ClientConn::begin_linger() {
   drop_parser();
   if (!consuming_) in_.clear(worker_.chunks());
   if (input_ended_) return close_when_flushed();
-  stream_.shutdown_send();
+  // A close_notify is possible only when the handshake is over: on_confirmed().
+  if (!in_early_data()) stream_.shutdown_send();
   stream_.set_receiving(true);
   wait_for(Wait::kLinger, kLingerMs);
 }
@@ -360,7 +387,7 @@ void ClientConn::begin_linger() {
 // Sets the one deadline to what the connection waits for now.
 void ClientConn::rearm() {
   const config::Timeouts& timeouts = listener_.config().timeouts;
-  if (awaits_proxy_) return;
+  if (awaits_proxy_ || in_early_data()) return;  // The handshake's deadline holds.
   if (stalled_) return wait_for(Wait::kFlush, timeouts.client_idle);
   if (http2_ != nullptr) return rearm_http2();
   if (exchange_ != nullptr) {
@@ -381,7 +408,7 @@ void ClientConn::update_receiving() {
   // While an exchange waits, only so much may pile up behind it.
   const bool blocked = exchange_ != nullptr || stream_.above_high_water();
   const bool asked = exchange_ != nullptr && exchange_->request_done();
-  if (asked && !exchange_->in_tunnel()) stream_.expect_nothing();
+  if (asked && !exchange_->in_tunnel() && !in_early_data()) stream_.expect_nothing();
   stream_.set_receiving(!blocked || in_.size() < kPipelineBytes);
 }
 
@@ -460,7 +487,8 @@ void ClientConn::on_timer(Timer& /*timer*/) {
 void ClientConn::drain() {
   if (http2_ != nullptr) {
     http2_->drain();
-    return wait_for(Wait::kGoaway, kGoawayMs);
+    if (!in_early_data()) wait_for(Wait::kGoaway, kGoawayMs);
+    return;
   }
   const bool idle = exchange_ == nullptr && parser_ == nullptr && in_.empty() &&
                     stream_.queued() == 0 && requests_ > 0;

@@ -84,6 +84,8 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   void count_request() { ++requests_; }
   // Counts and logs a request that never became an exchange. `status` 0: it gets no answer.
   void note_refusal(uint16_t status, std::string_view cause, uint32_t offset);
+  // What comes now is early data: its handshake is not over (RFC 8446 2.3).
+  [[nodiscard]] bool in_early_data() const;
   // The peer broke the protocol, and the connection ends.
   void http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_view cause);
   // All is said: closes, lingering.
@@ -99,6 +101,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
 
   void on_connected(Socket& socket, int error) override;
   void on_secured(Socket& socket) override;
+  void on_confirmed(Socket& socket) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
@@ -136,6 +139,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // True if a whole head was taken; `used` grows by its length.
   bool read_head(std::string_view bytes, size_t& used);
   void handshake_failed(std::string_view cause);
+  void handshake_done();
   // Bytes in clear text that may be HTTP/2's preface. True: it is settled what they are, and the
   // client is still there.
   [[nodiscard]] bool settle_version(std::string_view bytes);
@@ -172,7 +176,8 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   bool stalled_ = false;          // queued bytes wait for the client
   bool version_settled_ = false;  // HTTP/1 or HTTP/2
   uint32_t requests_ = 0;
-  uint32_t idle_from_ = 0;  // HTTP/2: of requests_ when the time of idleness began to run
+  uint32_t early_left_ = 0;  // so many of the next bytes came as early data
+  uint32_t idle_from_ = 0;   // HTTP/2: of requests_ when the time of idleness began to run
 };
 
 }  // namespace ringway

@@ -276,6 +276,9 @@ void Control::post_orders(std::vector<std::vector<ListenFd>> orders) {
 }
 
 void Control::publish_tls(const std::shared_ptr<const TlsMaterials>& materials) {
+  for (const std::string& failure : check_contexts_.update(*materials)) {
+    say(LogLevel::kError, failure);
+  }
   for (uint32_t i = 0; i < shards_.count(); ++i) {
     auto order = std::make_unique<std::shared_ptr<const TlsMaterials>>(materials);
     const Message message{.kind = static_cast<uint32_t>(Mail::kTls),
@@ -515,7 +518,8 @@ std::string Control::metrics() {
                              .reloads_ok = reloads_ok_,
                              .reloads_failed = reloads_failed_,
                              .draining = phase_ != Phase::kServing,
-                             .certificates = tls_ == nullptr ? nullptr : &tls_->store()};
+                             .certificates = tls_ == nullptr ? nullptr : &tls_->store(),
+                             .trusts = tls_ == nullptr ? nullptr : &tls_->trusts()};
   return metrics_text(inputs);
 }
 

@@ -58,7 +58,21 @@ const config::Timeouts& Exchange::timeouts() const {
   return route_->has_timeouts ? route_->timeouts : upstream_->config().timeouts;
 }
 
-void Exchange::start(http1::HeadParser* parser, std::string_view bytes) {
+namespace {
+
+// RFC 8470 4: what may go on though it may be a replay. A safe method asks for no change; a body or
+// a tunnel could carry anything.
+bool may_go_early(const http1::Head& head) {
+  const bool safe = head.method == http1::Method::kGet || head.method == http1::Method::kHead ||
+                    head.method == http1::Method::kOptions || head.method == http1::Method::kTrace;
+  const bool empty =
+      head.body == BodyKind::kNone || (head.body == BodyKind::kLength && head.content_length == 0);
+  return safe && empty && !head.upgrade;
+}
+
+}  // namespace
+
+void Exchange::start(http1::HeadParser* parser, std::string_view bytes, bool early) {
   RW_CHECK(parser_ == nullptr && state_ == State::kRoute);
   parser_ = parser;
   ListenerStats& stats = client_.listener().stats();
@@ -74,7 +88,20 @@ void Exchange::start(http1::HeadParser* parser, std::string_view bytes) {
     return;
   }
   head.rebase(kept);
+  early_ = early;
+  if (early) stats.early_requests.add();
+  // Said also when the handshake is over by now: what was as early elsewhere went on (RFC
+  // 8470 5.1).
+  replayable_ = early && may_go_early(head);
+  if (early && !replayable_ && client_.in_early_data()) state_ = State::kEarly;
   run();
+}
+
+void Exchange::on_handshake_done() {
+  RW_CHECK(awaits_handshake());
+  state_ = State::kRoute;
+  run();
+  if (state_ == State::kSendHead) resume_client();
 }
 
 // The life of a request up to its connection. The rest follows from events: bytes of the client
@@ -83,6 +110,7 @@ void Exchange::run() {
   for (;;) {
     Step step = Step::kWait;
     switch (state_) {
+      case State::kEarly: return;
       case State::kRoute: step = do_route(); break;
       case State::kPickServer: step = do_pick_server(); break;
       case State::kTakeConn: step = do_take_conn(); break;
@@ -147,6 +175,7 @@ size_t Exchange::on_request_bytes(std::string_view bytes) {
       if (!conn_->write({&piece, 1})) cut_response("the server closed the tunnel");
       return bytes.size();
     }
+    case State::kEarly:
     case State::kRoute:
     case State::kPickServer:
     case State::kQueued:
@@ -237,7 +266,8 @@ http1::RequestPlan Exchange::plan_request() {
                     .forwarded = listener.forwarded},
       .own = own_fields(),
       .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
-      .upgrade = head.upgrade};
+      .upgrade = head.upgrade,
+      .early_data = replayable_};
 }
 
 size_t Exchange::send_head(std::string_view bytes) {

@@ -51,8 +51,9 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   Exchange(Worker& worker, ClientConn& client, Http2Stream* stream = nullptr);
   ~Exchange();
 
-  // Begins with a parsed head, whose parser it keeps. `bytes` are the head's.
-  void start(http1::HeadParser* parser, std::string_view bytes);
+  // Begins with a parsed head, whose parser it keeps. `bytes` are the head's. `early`: they came as
+  // early data, so all of this may be a replay (RFC 8470).
+  void start(http1::HeadParser* parser, std::string_view bytes, bool early);
 
   // Bytes behind the head. Returns how many belong to this request and were used.
   size_t on_request_bytes(std::string_view bytes);
@@ -62,6 +63,9 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   [[nodiscard]] bool takes_request_end() const;
   // What waited for the client has been sent, or fell below the low-water mark.
   void on_client_drained();
+  // The client's TLS handshake is over. REQUIRES: awaits_handshake().
+  void on_handshake_done();
+  [[nodiscard]] bool awaits_handshake() const { return state_ == State::kEarly; }
   // The client ended its side (0) or is gone (errno).
   void on_client_end(int error);
   // The client connection is being closed: let go of everything. The last call.
@@ -97,6 +101,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
 
  private:
   enum class State : uint8_t {
+    kEarly,       // came as early data, and does not go on before the handshake is over
     kRoute,       // which route, and what it does
     kPickServer,  // which server
     kQueued,      // all of them have as much as they may: waits for its turn
@@ -238,6 +243,8 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   config::ProxyTlvs proxy_tlvs_;
   State state_ = State::kRoute;
   EndedBy ended_by_ = EndedBy::kNobody;
+  bool early_ = false;             // the head came as early data
+  bool replayable_ = false;        // and may have been forwarded before, so the server is told
   bool request_done_ = false;      // all of the request was taken from the client
   bool request_started_ = false;   // any byte of it was given to a server
   bool body_kept_ = true;          // all that was sent of the body can be sent again

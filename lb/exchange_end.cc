@@ -202,6 +202,7 @@ void Exchange::log() {
   if (queued_us_ != 0) record.queue_us = queue_wait_us_;
   record.attempts = attempts_;
   record.reused = was_reused_;
+  record.early_data = early_;
   switch (ended_by_) {
     case EndedBy::kNobody: record.ended_by = AccessRecord::EndedBy::kNone; break;
     case EndedBy::kClient: record.ended_by = AccessRecord::EndedBy::kClient; break;

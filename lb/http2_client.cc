@@ -108,7 +108,20 @@ void Http2Client::on_request(uint32_t id, const h2::HeadBuilder& head, bool end)
   stream->exchange_ = exchange;
   stream->fresh_ = true;
   fresh_.push_back(stream);
-  exchange->start(parser, head.text());
+  exchange->start(parser, head.text(), client_->in_early_data());
+}
+
+// One that goes on may end, and others with it; so the list is looked at anew. 14 KiB of early data
+// hold few requests.
+void Http2Client::on_confirmed() {
+  const auto waits = [](const Http2Stream& stream) {
+    return stream.exchange_ != nullptr && stream.exchange_->awaits_handshake();
+  };
+  for (;;) {
+    const auto found = std::find_if(all_.begin(), all_.end(), waits);
+    if (found == all_.end()) return;
+    found->exchange_->on_handshake_done();
+  }
 }
 
 void Http2Client::on_bad_request(uint32_t id, h2::BlockError error, bool end) {

@@ -108,6 +108,8 @@ class Http2Client final : public h2::SessionOwner {
   void begin() { session_.begin(); }
   // Returns the bytes used; the rest comes again. The connection may be closed afterwards.
   [[nodiscard]] size_t feed(std::string_view bytes);
+  // The TLS handshake is over: requests that waited for it go on.
+  void on_confirmed();
   // The client has taken what was queued.
   void on_output_drained() { pump(); }
   // The client sends no more, so it is gone.

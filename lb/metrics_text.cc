@@ -46,6 +46,8 @@ constexpr Line<ListenerStats> kListenerLines[] = {
     {"ringway_listener_tls_failures_total",
      "TLS handshakes with clients that failed or did not end in time.", MetricType::kCounter,
      &ListenerStats::tls_failures},
+    {"ringway_listener_early_requests_total", "HTTP requests that came as early data (0-RTT).",
+     MetricType::kCounter, &ListenerStats::early_requests},
     {"ringway_listener_http2_connections_total", "Client connections that spoke HTTP/2.",
      MetricType::kCounter, &ListenerStats::http2_connections},
     {"ringway_listener_http2_errors_total", "Of those, ended since the client broke the protocol.",
@@ -382,6 +384,26 @@ void write_tls(MetricsWriter& out, ShardSet& shards) {
     const MetricLabel labels[] = {{"reason", name_of(static_cast<TlsVerdict>(verdict))}};
     out.sample(labels, sum);
   }
+  out.family("ringway_tls_early_data_total",
+             "Handshakes with clients that sent early data (0-RTT), by what became of it.",
+             MetricType::kCounter);
+  for (const auto& [result, counter] : {std::pair{"accepted", &TlsCounters::early_accepted},
+                                        std::pair{"rejected", &TlsCounters::early_rejected}}) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < shards.count(); ++i) {
+      sum += (shards.at(i).tls()->counters().*counter).get();
+    }
+    const MetricLabel labels[] = {{"result", result}};
+    out.sample(labels, sum);
+  }
+  out.family("ringway_tls_ech_total",
+             "Handshakes with clients that encrypted the name they asked for (ECH).",
+             MetricType::kCounter);
+  uint64_t hidden = 0;
+  for (uint32_t i = 0; i < shards.count(); ++i) {
+    hidden += shards.at(i).tls()->counters().ech_accepted.get();
+  }
+  out.sample({}, hidden);
   out.family("ringway_tls_handshake_wait_seconds",
              "How long handshakes with clients waited for their turn.", MetricType::kHistogram);
   LatencySnapshot waits;
@@ -404,6 +426,16 @@ void write_certificates(MetricsWriter& out, const CertStore& store) {
              "Changed certificate files that were no good, so that the old ones stayed.",
              MetricType::kCounter);
   out.sample({}, store.reload_failures());
+}
+
+void write_trusts(MetricsWriter& out, const TrustWatch& trusts) {
+  out.family("ringway_trust_reloads_total",
+             "Files of authorities or revocation lists that were read again while serving.",
+             MetricType::kCounter);
+  out.sample({}, trusts.reloads());
+  out.family("ringway_trust_reload_failures_total",
+             "Changed ones that were no good, so that the old ones stayed.", MetricType::kCounter);
+  out.sample({}, trusts.failures());
 }
 
 void write_shards(MetricsWriter& out, ShardSet& shards) {
@@ -440,6 +472,7 @@ std::string metrics_text(const MetricsInputs& inputs) {
   write_shards(out, inputs.shards);
   write_tls(out, inputs.shards);
   if (inputs.certificates != nullptr) write_certificates(out, *inputs.certificates);
+  if (inputs.trusts != nullptr) write_trusts(out, *inputs.trusts);
   out.family("ringway_uptime_seconds", "Since the start.", MetricType::kGauge);
   out.sample({}, static_cast<double>(inputs.uptime_us) / 1e6);
   out.family("ringway_config_number", "Counts up with every reload that succeeded.",

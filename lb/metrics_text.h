@@ -10,6 +10,7 @@
 #include "lb/shard.h"
 #include "lb/snapshot.h"
 #include "lb/tls/cert_store.h"
+#include "lb/tls/trust_watch.h"
 
 namespace ringway {
 
@@ -22,6 +23,7 @@ struct MetricsInputs {
   uint64_t reloads_failed = 0;
   bool draining = false;
   const CertStore* certificates = nullptr;  // null: TLS has ended
+  const TrustWatch* trusts = nullptr;       // the same
 };
 
 [[nodiscard]] std::string metrics_text(const MetricsInputs& inputs);

@@ -56,6 +56,7 @@ struct ListenerStats {
   Counter tls_handshakes;                        // completed
   Counter tls_resumed;                           // of those
   Counter tls_failures;                          // handshakes that failed, or did not end in time
+  Counter early_requests;                        // that came as early data
   LatencyHistogram duration;                     // of requests or L4 sessions
 };
 

@@ -112,20 +112,6 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
   sweep();
 }
 
-void Worker::apply_tls() {
-  static const TlsMaterials none;
-  const Snapshot& snapshot = *current_->snapshot;
-  const TlsMaterials& materials = snapshot.tls != nullptr ? *snapshot.tls : none;
-  for (const std::string& error : tls_.apply(*snapshot.config, materials)) {
-    const std::string_view pieces[] = {error};
-    log_event(pieces);
-  }
-}
-
-void Worker::refresh_tls(const TlsMaterials& materials) {
-  tls_.update(materials);
-}
-
 void Worker::apply_upstreams() {
   const std::shared_ptr<const Snapshot>& snapshot = current_->snapshot;
   std::vector<std::unique_ptr<ShardUpstream>> old = std::move(upstreams_);

@@ -199,6 +199,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   void serve(ShardListener& listener, int fd, const PeerAddress& peer);
   void apply_listeners(std::span<const ListenFd> fds);
   void apply_tls();
+  void log_lines(const std::vector<std::string>& lines);
   void apply_upstreams();
   void retire(std::unique_ptr<ShardListener> listener);
   void uncount_client(ShardListener& listener);

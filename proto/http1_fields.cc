@@ -47,6 +47,7 @@ FieldId id_of_10(const char* name) {
     case 'c': return is_name(name, "connection") ? FieldId::kConnection : FieldId::kOther;
     case 'k': return is_name(name, "keep-alive") ? FieldId::kKeepAlive : FieldId::kOther;
     case 'u': return is_name(name, "user-agent") ? FieldId::kUserAgent : FieldId::kOther;
+    case 'e': return is_name(name, "early-data") ? FieldId::kEarlyData : FieldId::kOther;
   }
   return FieldId::kOther;
 }
@@ -187,6 +188,7 @@ void nominate(const Head& head, std::span<Field> fields, std::string_view option
   for (Field& field : fields) {
     if (field.name_len != option.size()) continue;
     if (field.id == FieldId::kHost || field.id == FieldId::kContentLength) continue;
+    if (field.id == FieldId::kEarlyData) continue;  // RFC 8470 5.1: nobody on the way removes it.
     if (equal_nocase(head.name(field), option)) field.hop_by_hop = true;
   }
 }

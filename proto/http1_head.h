@@ -57,7 +57,8 @@ enum class FieldId : uint8_t {
   kServer,
   kWwwAuthenticate,
   kProxyAuthenticate,
-  kAuthorization
+  kAuthorization,
+  kEarlyData
 };
 
 // A part of the head, as an offset from its first byte.

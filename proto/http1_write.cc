@@ -19,7 +19,7 @@ class FieldSet {
  private:
   uint32_t bits_ = 0;
 };
-static_assert(static_cast<unsigned>(FieldId::kAuthorization) < 32);
+static_assert(static_cast<unsigned>(FieldId::kEarlyData) < 32);
 
 // Everything that did not come from a checked run of field lines goes through put_text().
 bool put_text(std::string_view text, Out& out) {
@@ -112,7 +112,7 @@ class FieldCopier {
 
 // Removed or replaced by configuration.
 bool is_edited(const HeaderEdits* edits, std::string_view name) {
-  if (edits == nullptr) return false;
+  if (edits == nullptr || field_id_of(name) == FieldId::kEarlyData) return false;
   for (const std::string& removed : edits->remove) {
     if (equal_nocase(removed, name)) return true;
   }
@@ -323,7 +323,7 @@ void Out::put_number(uint64_t number) {
 bool is_editable_field_name(std::string_view name) {
   if (!valid_field_name(name)) return false;
   const FieldId id = field_id_of(name);
-  return id != FieldId::kHost && !is_framing_field(id);
+  return id != FieldId::kHost && id != FieldId::kEarlyData && !is_framing_field(id);
 }
 
 bool write_request_head(const Head& head, const RequestPlan& plan, Out& out) {
@@ -337,6 +337,8 @@ bool write_request_head(const Head& head, const RequestPlan& plan, Out& out) {
                        forwarding.put(head, plan.forwarded, out) &&
                        put_own(plan.own, plan.edits, out) && put_edits(plan.edits, out);
   if (!written) return false;
+  // RFC 8470 5.1: once, and always "1".
+  if (plan.early_data && head.find(FieldId::kEarlyData) == nullptr) out.put("Early-Data: 1\r\n");
   if (head.te_trailers) out.put("TE: trailers\r\n");
   if (plan.upgrade && !put_upgrade(head, out)) return false;
   const bool empty = plan.body == BodyKind::kNone && announces_empty(head);

@@ -78,7 +78,8 @@ struct RequestPlan {
   // Written unless `edits` remove or set them. Null: none.
   const OwnFields* own = nullptr;
   const HeaderEdits* edits = nullptr;
-  bool upgrade = false;  // pass Upgrade and Connection: upgrade on
+  bool upgrade = false;     // pass Upgrade and Connection: upgrade on
+  bool early_data = false;  // the request may be a replay: say so (RFC 8470 5.1)
 };
 
 struct ResponsePlan {
@@ -122,9 +123,9 @@ struct OwnResponse {
 [[nodiscard]] bool valid_field_name(std::string_view name);
 [[nodiscard]] bool valid_field_value(std::string_view value);
 
-// True for a valid name that HeaderEdits may use: not Host (RequestPlan::host is for that), and
-// none of the framing and connection fields, which are ours. The writers refuse edits of other
-// names.
+// True for a valid name that HeaderEdits may use: not Host (RequestPlan::host is for that), not
+// Early-Data (RFC 8470 5.1), and none of the framing and connection fields, which are ours. The
+// writers refuse edits of other names.
 [[nodiscard]] bool is_editable_field_name(std::string_view name);
 
 }  // namespace ringway::http1

@@ -48,7 +48,9 @@ struct TlsProfile {
   std::vector<std::string> groups{"X25519", "P-256", "P-384"};  // BoringSSL's names; never empty
   std::vector<uint32_t> certificates;                           // indices, in order; never empty
   bool strict_sni = false;
-  bool ocsp = true;  // staple the responses that lie beside certificates
+  bool ocsp = true;         // staple the responses that lie beside certificates
+  bool early_data = false;  // requests in it are forwarded if their methods are safe
+  FilePath ech;             // PEM; empty: none
   TlsTickets tickets;
   TlsClientAuth client_auth;
   uint64_t handshakes_per_shard = UINT64_MAX;  // a second

@@ -134,9 +134,17 @@ bool check_output(Reader& reader, const Node& node, bool off) {
 
 // Fields that the balancer writes itself: editing them would break framing or routing.
 bool is_owned_field(std::string_view name) {
-  constexpr std::string_view kOwned[] = {
-      "connection", "content-length",   "host",    "http2-settings",    "keep-alive",
-      "te",         "proxy-connection", "trailer", "transfer-encoding", "upgrade"};
+  constexpr std::string_view kOwned[] = {"connection",
+                                         "content-length",
+                                         "early-data",
+                                         "host",
+                                         "http2-settings",
+                                         "keep-alive",
+                                         "te",
+                                         "trailer",
+                                         "upgrade",
+                                         "proxy-connection",
+                                         "transfer-encoding"};
   return std::find(std::begin(kOwned), std::end(kOwned), name) != std::end(kOwned);
 }
 

@@ -86,14 +86,16 @@ constexpr Key kClientAuthKeys[] = {
      .example = "\"required\""},
     file_key<&TlsClientAuth::ca>("ca", false,
                                  "The authorities that sign clients' certificates, PEM. Needed "
-                                 "unless `mode` is `\"off\"`.",
+                                 "unless `mode` is `\"off\"`. Read again when it changes, as `crl` "
+                                 "is: a bad file leaves the old one in force.",
                                  "\"/etc/ringway/clients.pem\""),
     file_key<&TlsClientAuth::crl>(
         "crl", false,
         "Lists of revoked certificates, PEM: one of each authority that has signed clients.",
         "\"/etc/ringway/clients.crl\""),
 };
-constexpr std::string_view kLaterProfile[] = {"early_data", "ktls", "ech", "alpn"};
+constexpr std::string_view kLaterProfile[] = {"ktls", "alpn"};
+constexpr Choice kEarlyData[] = {{"off", 0}, {"safe_methods", 1}};
 constexpr Choice kOcsp[] = {{"off", 0}, {"file", 1}};
 constexpr std::string_view kLaterOcsp[] = {"auto"};
 constexpr Key kProfileKeys[] = {
@@ -154,6 +156,28 @@ constexpr Key kProfileKeys[] = {
      .doc = "`\"file\"`: the OCSP response (DER) in the file `CERT.ocsp` beside a certificate is "
             "stapled until its next update. `\"off\"`: none is.",
      .example = "\"off\""},
+    {.name = "early_data",
+     .kind = Kind::kEnum,
+     .choices = kEarlyData,
+     .number = store<&TlsProfile::early_data>,
+     .initial = "off",
+     .doc =
+         "`\"safe_methods\"`: clients that resume a session of TLS 1.3 may send requests with "
+         "their first flight (0-RTT). Whoever sees them can send them again, within a minute and "
+         "as often as he likes. So only GET, HEAD, OPTIONS and TRACE without a body go on at "
+         "once, with `Early-Data: 1` for servers (RFC 8470); all others wait for the end of the "
+         "handshake. For HTTP listeners, with tickets, without `client_auth`.",
+     .example = "\"safe_methods\""},
+    file_key<&TlsProfile::ech>(
+        "ech", false,
+        "A file of keys for Encrypted Client Hello (RFC 9849), PEM: X25519 keys, `PRIVATE KEY`, "
+        "each "
+        "with its `ECHCONFIG` behind it (RFC 9934). Clients that know the configuration, from DNS, "
+        "send the name they ask for encrypted. All keys open; clients with a configuration of none "
+        "are sent the first key's. Certificates must answer for its public name too. Read again "
+        "when "
+        "it changes.",
+        "\"/etc/ringway/ech.pem\""),
     {.name = "tickets",
      .kind = Kind::kTable,
      .word = "off",
@@ -226,7 +250,7 @@ constexpr Key kUpstreamTlsKeys[] = {
      .text = item::upstream_ca,
      .initial = "system",
      .doc = "The authorities that servers' certificates are checked with: `\"system\"`, or a PEM "
-            "file.",
+            "file, which is read again when it changes.",
      .example = "\"/etc/ringway/servers-ca.pem\""},
     {.name = "sni",
      .kind = Kind::kText,

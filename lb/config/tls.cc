@@ -112,6 +112,7 @@ class TlsChecker {
     }
     for (size_t i = 0; i < config.listeners.size(); ++i) {
       check_certificate_headers(*draft_.listeners[i], config.listeners[i]);
+      check_listener(config.listeners[i], *draft_.listeners[i]);
       if (draft_.listeners[i]->find("tls") != nullptr) continue;
       conflict(find(*draft_.listeners[i], "timeouts", "tls_handshake"),
                "`tls_handshake` has no effect on a listener without `tls`");
@@ -202,6 +203,35 @@ class TlsChecker {
       }
     }
     check_client_auth(profile, node);
+    check_early_data(profile, node);
+    if (!profile.ech.empty() && profile.max_version != TlsVersion::k13) {
+      conflict(node.find("ech"), "`ech` is of TLS 1.3, which `max_version` excludes");
+    }
+  }
+
+  void check_early_data(const TlsProfile& profile, const Node& node) {
+    if (!profile.early_data) return;
+    const Node* key = node.find("early_data");
+    if (profile.max_version != TlsVersion::k13) {
+      conflict(key, "`early_data` is of TLS 1.3, which `max_version` excludes");
+    }
+    if (!profile.tickets.enabled) {
+      conflict(key, "`early_data` needs `tickets`, which are \"off\" here");
+    }
+    // A replay would come with the client's name on it.
+    if (profile.client_auth.mode != ClientAuthMode::kOff) {
+      conflict(key, "`early_data` and `client_auth` exclude each other",
+               "a request that somebody has sent again would pass for the client's");
+    }
+  }
+
+  void check_listener(const Listener& listener, const Node& node) {
+    if (!listener.tls.has_value() || listener.protocol == Protocol::kHttp) return;
+    const TlsProfile& profile = draft_.config.tls_profiles[*listener.tls];
+    if (!profile.early_data) return;
+    conflict(node.find("tls"), "TLS profile \"" + profile.name +
+                                   "\" has `early_data`, which is for HTTP, but this listener has "
+                                   "protocol = \"tcp\"");
   }
 
   void check_client_auth(const TlsProfile& profile, const Node& node) {

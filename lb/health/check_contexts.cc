@@ -25,4 +25,17 @@ std::vector<std::string> CheckContexts::apply(TlsShard& shard, const config::Con
   return errors;
 }
 
+std::vector<std::string> CheckContexts::update(const TlsMaterials& materials) {
+  std::vector<std::string> errors;
+  for (size_t i = 0; i < contexts_.size(); ++i) {
+    std::string error;
+    if (contexts_[i] == nullptr) continue;
+    if (!update_trust(*contexts_[i], trusts_, materials.upstreams[i], error)) {
+      errors.push_back("checks: authorities of servers: " + error);
+    }
+  }
+  trusts_.sweep();
+  return errors;
+}
+
 }  // namespace ringway

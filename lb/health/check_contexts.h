@@ -23,6 +23,9 @@ class CheckContexts {
   // each; the loader has checked everything that can be wrong, so normally nothing.
   std::vector<std::string> apply(TlsShard& shard, const config::Config& config,
                                  const TlsMaterials& materials);
+  // Other authorities for the same configuration; checks under way may use them already. Returns as
+  // apply().
+  std::vector<std::string> update(const TlsMaterials& materials);
   // Of the upstream at `index` of that configuration; null: it is not checked, speaks no TLS, or
   // its context could not be made.
   [[nodiscard]] const std::shared_ptr<TlsClientContext>& of(size_t index) const {

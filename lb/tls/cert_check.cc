@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lb/config/files.h"
+#include "lb/tls/tls_materials.h"
 
 namespace ringway {
 namespace {
@@ -46,6 +47,12 @@ class FileChecker {
   void check_readable(const FilePath& file) {
     SecretBytes bytes;
     if (!file.empty()) (void)read(file, bytes);
+  }
+
+  void check_ech(const FilePath& file) {
+    std::string error;
+    if (file.empty() || read_ech_keys(file.path, files_, error) != nullptr) return;
+    found_.push_back(error_at(file, std::move(error)));
   }
 
   void check_pair(const FilePath& cert, const FilePath& key) {
@@ -143,12 +150,21 @@ std::vector<Diagnostic> check_other_tls_files(const config::Config& config, Cert
     checker.check_authorities(profile.client_auth.ca);
     checker.check_revocations(profile.client_auth.crl);
     checker.check_readable(profile.tickets.keys);
+    checker.check_ech(profile.ech);
   }
   for (const config::Upstream& upstream : config.upstreams) {
     if (!upstream.tls.enabled) continue;
     checker.check_authorities(upstream.tls.ca);
     checker.check_pair(upstream.tls.cert, upstream.tls.key);
   }
+  return checker.take();
+}
+
+std::vector<Diagnostic> check_trust_files(const FilePath& ca, const FilePath& crl,
+                                          CertFiles& files) {
+  FileChecker checker(files);
+  checker.check_authorities(ca);
+  checker.check_revocations(crl);
   return checker.take();
 }
 

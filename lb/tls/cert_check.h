@@ -22,6 +22,11 @@ namespace ringway {
 [[nodiscard]] std::vector<config::Diagnostic> check_other_tls_files(const config::Config& config,
                                                                     CertFiles& files);
 
+// What is wrong with files of authorities and of revocation lists; an empty path is none.
+[[nodiscard]] std::vector<config::Diagnostic> check_trust_files(const config::FilePath& ca,
+                                                                const config::FilePath& crl,
+                                                                CertFiles& files);
+
 // Reads all files that the configuration in `result` names for TLS and adds what is wrong to its
 // diagnostics, behind the others. After an error there is no configuration any more. Loads every
 // certificate in one go: for `ringway check`, and before there is traffic. `now_s`: Unix seconds.

@@ -16,6 +16,7 @@ void log_client_tls(const TlsSession* tls, AccessRecord& record) {
   record.tls_cipher = tls->cipher();
   record.tls_alpn = tls->alpn();
   record.tls_resumed = tls->resumed();
+  record.tls_ech = tls->ech();
   if (tls->verdict() != TlsVerdict::kNone) record.tls_certificate = name_of(tls->verdict());
 }
 

@@ -90,6 +90,8 @@ std::unique_ptr<TlsServerContext> ShardTls::make_server(const config::TlsProfile
   options.client_auth = auth_of(profile.client_auth.mode);
   options.session_context = profile.name;
   if (material.keys == nullptr) options.tickets = 0;
+  options.early_data = profile.early_data;
+  options.ech = material.ech;
   // HTTP says itself where a message ends, and many clients end without a close_notify. In a
   // relayed stream that would pass for its end.
   options.fin_ends = http;
@@ -141,13 +143,40 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   return errors;
 }
 
-void ShardTls::update(const TlsMaterials& materials) {
+bool update_trust(TlsClientContext& context, TrustCache& trusts,
+                  const TlsUpstreamMaterial& material, std::string& error) {
+  if (material.trust == nullptr) return true;
+  std::shared_ptr<const TlsTrust> trust = trusts.get(material.trust, error);
+  if (trust == nullptr) return false;
+  context.set_trust(std::move(trust));
+  return true;
+}
+
+std::vector<std::string> ShardTls::update(const TlsMaterials& materials) {
+  std::vector<std::string> errors;
   for (size_t i = 0; i < servers_.size(); ++i) {
     if (servers_[i] == nullptr || *profile_of_[i] >= materials.profiles.size()) continue;
     const TlsProfileMaterial& material = materials.profiles[*profile_of_[i]];
     servers_[i]->set_names(material.names);
     if (material.keys != nullptr) servers_[i]->set_ticket_keys(material.keys);
+    if (material.ech != nullptr) servers_[i]->set_ech(material.ech);
+    if (material.client_trust == nullptr) continue;
+    std::string error;
+    if (auto trust = trusts_.get(material.client_trust, error)) {
+      servers_[i]->set_client_trust(std::move(trust));
+    } else {
+      errors.push_back("authorities of clients: " + error);
+    }
   }
+  for (size_t i = 0; i < clients_.size() && i < materials.upstreams.size(); ++i) {
+    std::string error;
+    if (clients_[i] == nullptr) continue;
+    if (!update_trust(*clients_[i], trusts_, materials.upstreams[i], error)) {
+      errors.push_back("authorities of servers: " + error);
+    }
+  }
+  trusts_.sweep();
+  return errors;
 }
 
 bool ShardTls::sweep() {

@@ -24,6 +24,11 @@ namespace ringway {
     TlsShard& shard, TrustCache& trusts, const config::Upstream& upstream,
     const TlsUpstreamMaterial& material, const std::vector<std::string>& alpn, std::string& error);
 
+// Gives `context` the authorities of `material`, if it verifies with any. False with `error`, and
+// nothing has changed.
+[[nodiscard]] bool update_trust(TlsClientContext& context, TrustCache& trusts,
+                                const TlsUpstreamMaterial& material, std::string& error);
+
 class ShardTls {
  public:
   explicit ShardTls(int64_t now_us);
@@ -35,8 +40,9 @@ class ShardTls {
   // not be made, one line each; its handshakes are refused. The loader has checked everything that
   // can be wrong, so normally nothing.
   std::vector<std::string> apply(const config::Config& config, const TlsMaterials& materials);
-  // New certificates or ticket keys for the same configuration.
-  void update(const TlsMaterials& materials);
+  // New certificates, ticket keys or authorities for the same configuration. Returns as apply():
+  // what could not be made leaves the old in force.
+  std::vector<std::string> update(const TlsMaterials& materials);
   // Frees contexts that are no longer used. True if none is left.
   bool sweep();
 

@@ -24,7 +24,12 @@ std::string line_of(const config::Diagnostic& diagnostic) {
 }  // namespace
 
 TlsControl::TlsControl(Timers& timers, CertFiles& files, TlsHost& host)
-    : timers_(timers), files_(files), host_(host), store_(files, *this), timer_(*this) {}
+    : timers_(timers),
+      files_(files),
+      host_(host),
+      store_(files, *this),
+      trusts_(files, *this),
+      timer_(*this) {}
 
 TlsControl::~TlsControl() {
   timers_.cancel(timer_);
@@ -59,6 +64,7 @@ std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& con
   config_ = &config;
   materials_ = std::move(prepared_);
   prepared_.reset();
+  trusts_.start(config, *materials_);
   keys_.clear();
   for (const config::TlsProfile& profile : config.tls_profiles) {
     Keys keys;
@@ -67,6 +73,7 @@ std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& con
     } else if (profile.tickets.enabled) {
       keys.stamp = files_.stamp(profile.tickets.keys.path);
     }
+    if (!profile.ech.empty()) keys.ech = files_.stamp(profile.ech.path);
     keys_.push_back(keys);
   }
   timers_.cancel(timer_);
@@ -87,6 +94,20 @@ void TlsControl::on_certificate_line(LogLevel level, const std::string& line) {
   host_.tls_line(level, line);
 }
 
+void TlsControl::on_client_trust(uint32_t profile,
+                                 const std::shared_ptr<const TlsTrustText>& text) {
+  changed().profiles[profile].client_trust = text;
+}
+
+void TlsControl::on_server_trust(uint32_t upstream,
+                                 const std::shared_ptr<const TlsTrustText>& text) {
+  changed().upstreams[upstream].trust = text;
+}
+
+void TlsControl::on_trust_line(LogLevel level, const std::string& line) {
+  host_.tls_line(level, line);
+}
+
 void TlsControl::read_keys_again(size_t profile) {
   const config::TlsProfile& config = config_->tls_profiles[profile];
   std::string error;
@@ -98,8 +119,23 @@ void TlsControl::read_keys_again(size_t profile) {
   host_.tls_line(LogLevel::kInfo, "ticket keys read again: " + config.tickets.keys.path);
 }
 
+void TlsControl::look_at_ech(size_t profile) {
+  const std::string& path = config_->tls_profiles[profile].ech.path;
+  const FileStamp stamp = files_.stamp(path);
+  if (stamp == keys_[profile].ech || !stamp.exists()) return;
+  keys_[profile].ech = stamp;
+  std::string error;
+  auto read = read_ech_keys(path, files_, error);
+  if (read == nullptr) {
+    return host_.tls_line(LogLevel::kWarning, "keys of ECH stay as they are: " + error);
+  }
+  changed().profiles[profile].ech = std::move(read);
+  host_.tls_line(LogLevel::kInfo, "keys of ECH read again: " + path);
+}
+
 void TlsControl::look_at_keys(int64_t now_ms) {
   for (size_t i = 0; i < keys_.size(); ++i) {
+    if (!config_->tls_profiles[i].ech.empty()) look_at_ech(i);
     const config::TlsTickets& tickets = config_->tls_profiles[i].tickets;
     if (keys_[i].rotate_at_ms != 0 && now_ms >= keys_[i].rotate_at_ms) {
       keys_[i].rotate_at_ms = now_ms + tickets.rotate;
@@ -122,6 +158,7 @@ void TlsControl::on_timer(Timer& timer) {
   if (now >= keys_at_ms_) {
     keys_at_ms_ = now + kKeysEveryMs;
     look_at_keys(now);
+    trusts_.poll();
   }
   if (next_ != nullptr) {
     materials_ = std::exchange(next_, nullptr);

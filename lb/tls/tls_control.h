@@ -1,9 +1,9 @@
-// lb/tls/tls_control.h - certificates and ticket keys over the life of the process.
+// lb/tls/tls_control.h - certificates, keys and authorities over the life of the process.
 //
 // Affinity:  control thread. Ownership: owned by Control.
 // Bounds:    looks at files every kPollMs, for some 10 ms at most; see lb/tls/cert_store.h.
-// Why:       certificates are replaced and ticket keys rotated without a reload; the shards get
-//            both as new TlsMaterials for the same configuration.
+// Why:       certificates, authorities and revocation lists are replaced and ticket keys rotated
+//            without a reload; the shards get them as new TlsMaterials for the same configuration.
 #pragma once
 
 #include <memory>
@@ -14,12 +14,13 @@
 #include "core/timers.h"
 #include "lb/tls/cert_store.h"
 #include "lb/tls/tls_materials.h"
+#include "lb/tls/trust_watch.h"
 
 namespace ringway {
 
 class TlsHost {
  public:
-  // For all shards: other certificates or ticket keys for the configuration in force.
+  // For all shards: other certificates, ticket keys or authorities for the configuration in force.
   virtual void publish_tls(const std::shared_ptr<const TlsMaterials>& materials) = 0;
   virtual void tls_line(LogLevel level, const std::string& line) = 0;
   [[nodiscard]] virtual int64_t tls_now_ms() = 0;  // a clock that never goes back
@@ -28,7 +29,7 @@ class TlsHost {
   ~TlsHost() = default;
 };
 
-class TlsControl final : public CertStoreEvents, public TimerOwner {
+class TlsControl final : public CertStoreEvents, public TrustEvents, public TimerOwner {
  public:
   TlsControl(Timers& timers, CertFiles& files, TlsHost& host);
   ~TlsControl();
@@ -42,9 +43,13 @@ class TlsControl final : public CertStoreEvents, public TimerOwner {
   // What is in force; null before the first commit().
   [[nodiscard]] const std::shared_ptr<const TlsMaterials>& materials() const { return materials_; }
   [[nodiscard]] const CertStore& store() const { return store_; }
+  [[nodiscard]] const TrustWatch& trusts() const { return trusts_; }
 
   void on_certificates(uint32_t profile, const std::shared_ptr<const TlsNames>& names) override;
   void on_certificate_line(LogLevel level, const std::string& line) override;
+  void on_client_trust(uint32_t profile, const std::shared_ptr<const TlsTrustText>& text) override;
+  void on_server_trust(uint32_t upstream, const std::shared_ptr<const TlsTrustText>& text) override;
+  void on_trust_line(LogLevel level, const std::string& line) override;
   void on_timer(Timer& timer) override;
 
  private:
@@ -55,16 +60,19 @@ class TlsControl final : public CertStoreEvents, public TimerOwner {
   struct Keys {
     int64_t rotate_at_ms = 0;  // 0: never
     FileStamp stamp;           // of the file, if there is one
+    FileStamp ech;             // likewise
   };
 
   void look_at_keys(int64_t now_ms);
   void read_keys_again(size_t profile);
+  void look_at_ech(size_t profile);
   TlsMaterials& changed();
 
   Timers& timers_;
   CertFiles& files_;
   TlsHost& host_;
   CertStore store_;
+  TrustWatch trusts_;
   Timer timer_;
   const config::Config* config_ = nullptr;
   std::shared_ptr<const TlsMaterials> materials_;

@@ -47,12 +47,14 @@ bool read_profile(const config::TlsProfile& profile, CertFiles& files, TlsProfil
     out.keys = read_ticket_keys(profile.tickets.keys.path, files, error);
     if (out.keys == nullptr) return false;
   }
+  if (!profile.ech.empty()) {
+    out.ech = read_ech_keys(profile.ech.path, files, error);
+    if (out.ech == nullptr) return false;
+  }
   if (profile.client_auth.mode == config::ClientAuthMode::kOff) return true;
   auto trust = std::make_shared<TlsTrustText>();
-  if (!read_text(files, profile.client_auth.ca, trust->ca, error) ||
-      !read_text(files, profile.client_auth.crl, trust->crl, error)) {
-    return false;
-  }
+  error = read_trust_text(profile.client_auth.ca, profile.client_auth.crl, files, *trust);
+  if (!error.empty()) return false;
   out.client_trust = std::move(trust);
   return true;
 }
@@ -72,7 +74,8 @@ bool read_upstream(const config::UpstreamTls& tls, CertFiles& files,
     out.trust = system;
   } else if (tls.verify) {
     auto trust = std::make_shared<TlsTrustText>();
-    if (!read_text(files, tls.ca, trust->ca, error)) return false;
+    error = read_trust_text(tls.ca, {}, files, *trust);
+    if (!error.empty()) return false;
     out.trust = std::move(trust);
   }
   if (tls.cert.empty()) return true;
@@ -86,6 +89,26 @@ bool read_upstream(const config::UpstreamTls& tls, CertFiles& files,
 }
 
 }  // namespace
+
+std::string read_trust_text(const config::FilePath& ca, const config::FilePath& crl,
+                            CertFiles& files, TlsTrustText& out) {
+  std::string error;
+  if (read_text(files, ca, out.ca, error)) (void)read_text(files, crl, out.crl, error);
+  return error;
+}
+
+std::shared_ptr<const TlsEchKeys> read_ech_keys(const std::string& path, CertFiles& files,
+                                                std::string& error) {
+  SecretBytes bytes;
+  const int failure = files.read(path, bytes);
+  if (failure != 0) {
+    error = "cannot read " + path + ": " + config::read_error_text(failure);
+    return nullptr;
+  }
+  TlsEchResult made = TlsEchKeys::load(bytes.view());
+  if (made.keys == nullptr) error = path + ": " + made.error;
+  return std::move(made.keys);
+}
 
 std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path, CertFiles& files,
                                                       std::string& error) {

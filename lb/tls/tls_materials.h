@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/tls_certificate.h"
+#include "core/tls_ech.h"
 #include "core/tls_names.h"
 #include "core/tls_tickets.h"
 #include "lb/config/config.h"
@@ -28,6 +29,7 @@ struct TlsProfileMaterial {
   std::shared_ptr<const TlsNames> names;
   std::shared_ptr<const TlsTicketKeys> keys;           // null: no resumption
   std::shared_ptr<const TlsTrustText> client_trust{};  // null: client certificates are off
+  std::shared_ptr<const TlsEchKeys> ech{};             // null: none
 };
 
 struct TlsUpstreamMaterial {
@@ -53,6 +55,14 @@ struct TlsBefore {
                                       const std::vector<std::shared_ptr<const TlsNames>>& names,
                                       const TlsBefore& before, TlsMaterials& out,
                                       std::string& error);
+
+// Authorities, and revocation lists if `crl` is not empty. Returns what is wrong, or "".
+[[nodiscard]] std::string read_trust_text(const config::FilePath& ca, const config::FilePath& crl,
+                                          CertFiles& files, TlsTrustText& out);
+
+// The keys of ECH out of a file; null with `error`.
+[[nodiscard]] std::shared_ptr<const TlsEchKeys> read_ech_keys(const std::string& path,
+                                                              CertFiles& files, std::string& error);
 
 // The keys of a profile's tickets out of its file.
 [[nodiscard]] std::shared_ptr<const TlsTicketKeys> read_ticket_keys(const std::string& path,

@@ -75,6 +75,26 @@ TEST_CASE("Tls: RSA and ECDSA side by side -> each client gets the one it can ve
   CHECK(client.cipher == "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
 }
 
+// What testssl.sh and sslscan do: they leave out the suites that they have seen already.
+TEST_CASE("Tls: RSA and ECDSA, an ECDSA suite that we do not speak -> RSA, not no shared cipher") {
+  SimTlsWorld world;
+  const test::MadeCertificate rsa = test::make_certificate({.common_name = "rsa",
+                                                            .names = {"example.test"},
+                                                            .key = test::KeyKind::kRsa2048,
+                                                            .issuer = &world.keys.authority});
+  world.names = to_names({to_tls(world.keys.server), to_tls(rsa)});
+  world.client_options.policy = only(kTls12);
+  world.client_options.policy.ciphers = "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256";
+  CHECK(world.connect().peer.subject == "CN=rsa");
+  world.close_all();
+  world.server = nullptr;
+  world.server_options.policy = tls_intermediate();
+  world.server_options.policy.ciphers += ":ECDHE-ECDSA-AES128-SHA";
+  TlsEnd& client = world.connect();
+  CHECK(client.peer.subject == "CN=server");
+  CHECK(client.cipher == "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA");
+}
+
 TEST_CASE("Tls: only a key that the client cannot verify -> no shared cipher, alert 40") {
   SimTlsWorld world;
   world.client_options.policy = only(kTls12);

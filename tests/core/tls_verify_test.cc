@@ -221,5 +221,41 @@ TEST_CASE("Tls: a client resumes with a certificate that was revoked since -> re
   }
 }
 
+TEST_CASE("Tls: other authorities for a context in use -> judge from then on, resumed ones too") {
+  for (const uint16_t version : {kTls12, kTls13}) {
+    CAPTURE(version);
+    MutualWorld world(TlsClientAuth::kRequired, version);
+    REQUIRE(world.with(&world.good).send("x"));
+    TlsEnd& first = *world.dialled.back();
+    REQUIRE(world.run([&] { return !first.tickets.empty() && first.text == "x"; }));
+    TlsTicket ticket = std::move(first.tickets.back());
+    const std::array<const MadeCertificate*, 1> list = {&world.good};
+    world.server_context().set_client_trust(
+        to_trust(world.authority, test::make_crl(world.authority, list)));
+    world.dial({.server_name = "example.test", .ticket = &ticket});
+    REQUIRE(
+        world.run([&] { return world.accepted.size() == 2 && world.peer_of_last().decided(); }));
+    CHECK(world.peer_of_last().secured == 0);
+    CHECK(world.peer_of_last().cause == "tls_verify:revoked");
+    CHECK(first.stream.open());  // Who was let in stays.
+    world.server_context().set_client_trust(
+        to_trust(world.authority, test::make_crl(world.authority, {})));
+    CHECK(world.connect({.server_name = "example.test", .ticket = &ticket}).resumed);
+  }
+}
+
+TEST_CASE("Tls: other authorities for servers -> a new connection is judged by them") {
+  SimTlsWorld world;
+  CHECK(world.connect().verdict == TlsVerdict::kOk);
+  const MadeCertificate other = test::make_certificate({.common_name = "Other CA", .ca = true});
+  world.client_context().set_trust(to_trust(other));
+  TlsEnd& refused = world.dial();
+  REQUIRE(world.run([&] { return refused.decided(); }));
+  CHECK(refused.connected == kTlsFailed);
+  CHECK(refused.cause == "tls_verify:unknown_ca");
+  world.client_context().set_trust(to_trust(world.keys.authority));
+  CHECK(world.connect().verdict == TlsVerdict::kOk);
+}
+
 }  // namespace
 }  // namespace ringway

@@ -21,12 +21,12 @@ def openssl(*args: str, text: bytes = b"") -> bytes:
 class Authority:
     """A certificate authority in a folder; certificates are files there."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, name: str = "Test CA"):
         self.folder = folder
         self.ca = folder / "ca.pem"
         self.key = folder / "ca.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                "-subj", "/CN=Test CA", "-keyout", str(self.key), "-out", str(self.ca))
+                "-subj", f"/CN={name}", "-keyout", str(self.key), "-out", str(self.ca))
         (folder / "index.txt").write_text("")
         (folder / "index.txt.attr").write_text("unique_subject = no\n")
         (folder / "crlnumber").write_text("01\n")

@@ -34,7 +34,8 @@ inline void dump(std::ostream& out, const TlsProfile& p) {
   for (const uint32_t index : p.certificates) out << ' ' << index;
   out << ' ' << p.strict_sni << " tickets " << p.tickets.enabled << ' ' << p.tickets.rotate << ' '
       << p.tickets.keys.path << " auth " << int(p.client_auth.mode) << ' ' << p.client_auth.ca.path
-      << ' ' << p.client_auth.crl.path << ' ' << p.ocsp << ' ' << p.handshakes_per_shard << '\n';
+      << ' ' << p.client_auth.crl.path << ' ' << p.ocsp << ' ' << p.handshakes_per_shard
+      << " early " << p.early_data << " ech " << p.ech.path << '\n';
 }
 
 inline void dump(std::ostream& out, const TlsCertificates& c) {

@@ -213,6 +213,30 @@ TEST_CASE(
   CHECK(bits("'refused'") == ((1U << 13) - 1 - kNone - kOk));
 }
 
+TEST_CASE("config tls: early data -> off by default, for HTTP, with tickets, without client_auth") {
+  const std::string profile =
+      "[tls.certificates]\nmain = { pem = '/c.pem' }\n[tls.profiles.public]\n"
+      "certificates = 'main'\n";
+  CHECK_FALSE(load(profile).config->tls_profiles[0].early_data);
+  CHECK_FALSE(load(profile + "early_data = 'off'\n").config->tls_profiles[0].early_data);
+  const std::string on = profile + "early_data = 'safe_methods'\n";
+  const LoadResult result = load(on);
+  CHECK(result.diagnostics.empty());
+  CHECK(result.config->tls_profiles[0].early_data);
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find("E0317") != std::string::npos && text.find(part) != std::string::npos;
+  };
+  CHECK(has(errors_of(on + "tickets = 'off'\n"), "`early_data` needs `tickets`"));
+  CHECK(has(errors_of(on + "max_version = '1.2'\n"), "which `max_version` excludes"));
+  for (const char* mode : {"optional", "required"}) {
+    CHECK(has(errors_of(on + "client_auth = { mode = '" + mode + "', ca = '/ca.pem' }\n"),
+              "`early_data` and `client_auth` exclude each other"));
+  }
+  CHECK(has(errors_of(on + "[listeners.raw]\nbind = '127.0.0.1:82'\nprotocol = 'tcp'\n"
+                           "tls = 'public'\n"),
+            "this listener has protocol = \"tcp\""));
+}
+
 TEST_CASE("config tls: TCP listeners and upstreams -> TLS, but not what needs a request") {
   const std::string tcp =
       "version = 1\n[listeners.t]\nbind = '127.0.0.1:80'\nprotocol = 'tcp'\ntls = 'p'\n"

@@ -84,6 +84,22 @@ TEST_CASE("write_request_head: TE -> only `trailers`; Expect -> passed on") {
         "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTE: trailers\r\n\r\n");
 }
 
+// RFC 8470 5.1: added once, and never taken away by anybody on the way.
+TEST_CASE("write_request_head: early data -> said once; what the client said stays") {
+  const std::string_view plain = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+  CHECK(request_out(plain, {.early_data = true}) ==
+        "GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n");
+  const std::string_view said = "GET / HTTP/1.1\r\nHost: a\r\nearly-data: 1\r\n\r\n";
+  CHECK(request_out(said) == std::string(said));
+  CHECK(request_out(said, {.early_data = true}) == std::string(said));
+  CHECK(
+      request_out("GET / HTTP/1.1\r\nHost: a\r\nConnection: early-data\r\nEarly-Data: 1\r\n\r\n") ==
+      "GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n");
+  HeaderEdits edits;
+  edits.remove = {"early-data"};
+  CHECK(request_out(said, {.edits = &edits}) == std::string(said));
+}
+
 TEST_CASE("write_request_head: upgrade -> its two fields, and only when planned") {
   const std::string_view text =
       "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
@@ -173,7 +189,7 @@ TEST_CASE("write_request_head: a head that is not plain, whose bytes were change
 
 TEST_CASE("writers: edits of framing fields -> refused") {
   for (const char* name : {"content-length", "transfer-encoding", "connection", "host", "te",
-                           "upgrade", "keep-alive", "X-Upper", "x y", ""}) {
+                           "upgrade", "keep-alive", "early-data", "X-Upper", "x y", ""}) {
     INFO(std::string(name));
     HeaderEdits edits;
     edits.add = {{name, "1"}};

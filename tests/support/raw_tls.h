@@ -17,6 +17,13 @@ class RawTls {
     SSL_CTX_set_custom_verify(context_.get(), SSL_VERIFY_PEER,
                               [](SSL*, uint8_t*) { return ssl_verify_ok; });
     SSL_CTX_enable_ocsp_stapling(context_.get());
+    SSL_CTX_set_session_cache_mode(context_.get(), SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_set_app_data(context_.get(), this);
+    SSL_CTX_sess_set_new_cb(context_.get(), [](SSL* of, SSL_SESSION* session) {
+      auto* self = static_cast<RawTls*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(of)));
+      self->session.reset(session);
+      return 1;
+    });
     ssl.reset(SSL_new(context_.get()));
     SSL_set_connect_state(ssl.get());
     SSL_set_tlsext_host_name(ssl.get(), "example.test");
@@ -27,6 +34,16 @@ class RawTls {
     end_.on_bytes = [this] { pump(); };
   }
 
+  // Begins with `bytes` as early data, to be sent with take(), by a session of another one.
+  void begin_early(SSL_SESSION* resumed, std::string_view bytes) {
+    SSL_set_session(ssl.get(), resumed);
+    SSL_set_early_data_enabled(ssl.get(), 1);
+    REQUIRE(SSL_do_handshake(ssl.get()) == 1);
+    REQUIRE(SSL_in_early_data(ssl.get()) == 1);
+    REQUIRE(SSL_write(ssl.get(), bytes.data(), static_cast<int>(bytes.size())) ==
+            static_cast<int>(bytes.size()));
+    done = true;
+  }
   // Goes on with the handshake or reads, and sends what comes of it.
   void pump() {
     BIO_write(in_, end_.text.data(), static_cast<int>(end_.text.size()));
@@ -60,6 +77,7 @@ class RawTls {
   }
 
   bssl::UniquePtr<SSL> ssl;
+  bssl::UniquePtr<SSL_SESSION> session;  // the newest that the server gave
   std::string text;
   bool done = false;
   bool hold_back = false;  // what is to be sent once the handshake is done: for take()

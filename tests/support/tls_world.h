@@ -55,8 +55,13 @@ struct TlsEnd final : SocketOwner {
     keep_facts();
     if (then) then();
   }
+  void on_confirmed(Socket& /*socket*/) override {
+    ++confirmed;
+    CHECK_FALSE(stream.tls()->early());
+  }
   void on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) override {
     CHECK(stream.receiving());
+    if (stream.tls() != nullptr && stream.tls()->early()) early_bytes += bytes.size();
     text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     ++receives;
     if (on_bytes) on_bytes();
@@ -98,6 +103,8 @@ struct TlsEnd final : SocketOwner {
   bool has_peer = false;
   int connected = -1;
   int secured = 0;
+  int confirmed = 0;
+  size_t early_bytes = 0;  // of `text`: came as early data
   int receives = 0;
   int ends = 0;
   int end = -1;

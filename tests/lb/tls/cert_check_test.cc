@@ -115,6 +115,22 @@ TEST_CASE("check_tls_files: files that hold something else -> what is missing in
             .message == "/ca2.pem: not PEM at line 1");
 }
 
+TEST_CASE("check_tls_files: keys of ECH, missing or no good -> E0322 at the path") {
+  for (const bool there : {false, true}) {
+    FakeCertFiles files;
+    files.put_pair("/c", make_certificate({.names = {"a.test"}}));
+    if (there) files.put("/ech", make_certificate({}).key_pem);
+    const config::LoadResult result =
+        check(files, "ech = '/ech'\n[tls.certificates]\nc = { cert = '/c.pem', key = '/c.key' }\n");
+    CHECK(result.config == nullptr);
+    REQUIRE(result.errors() == 1);
+    CHECK(result.diagnostics[0].code == "E0322");
+    CHECK(result.diagnostics[0].position.line == 12);
+    CHECK(result.diagnostics[0].message.find(there ? "/ech: line 1: a key without its ECHCONFIG"
+                                                   : "cannot read /ech: ") == 0);
+  }
+}
+
 TEST_CASE("check_tls_files: expired, and a broken one in a directory -> warnings, still valid") {
   FakeCertFiles files;
   files.put_pair("/d/a", make_certificate({.names = {"a.test"}, .not_after_s = -10}));
