@@ -214,13 +214,10 @@ bool HeadParser::State::take_plain(uint32_t end) {
       llhttp_execute(&llhttp, base + seen, 2) == HPE_PAUSED) {
     seen += 2;
     head.plain = true;
-    const Fault last = read_all_fields(seen);
-    if (last) {
-      fail(last);
-    } else {
+    if (!read_all_fields(seen)) {
       status = Status::kDone;
+      return true;
     }
-    return true;
   }
   begin(false);
   return false;
@@ -236,8 +233,9 @@ bool HeadParser::State::take_plain_start_line(uint32_t end) {
   return lines == 1;
 }
 
-// One "name: value" line at `seen`. llhttp reads it only if it is about framing: the others do
-// not change what llhttp thinks of those.
+// One "name: value" line at `seen`. llhttp reads it only if it is about this connection or a
+// transfer coding: the others do not change what llhttp thinks of those. A Content-Length must be
+// spelled as everybody does, which our rules for it then judge.
 bool HeadParser::State::take_plain_line(uint32_t end) {
   if (num_fields == limits.fields) return false;
   const char* const name = base + seen;
@@ -258,6 +256,9 @@ bool HeadParser::State::take_plain_line(uint32_t end) {
   while (from < to && is_blank(*from)) ++from;
   while (from < to && is_blank(to[-1])) --to;
   const FieldId id = field_id_of({name, name_len});
+  if (id == FieldId::kContentLength && (to != at || from != colon + 2 || colon[1] != ' ')) {
+    return false;
+  }
   fields[num_fields++] = {.name_at = seen,
                           .value_at = static_cast<uint32_t>(from - base),
                           .value_len = static_cast<uint32_t>(to - from),
@@ -265,7 +266,7 @@ bool HeadParser::State::take_plain_line(uint32_t end) {
                           .id = id,
                           .hop_by_hop = is_hop_by_hop(id)};
   seen = static_cast<uint32_t>(at + 2 - base);
-  return !is_framing_field(id) ||
+  return !is_hop_by_hop(id) ||
          llhttp_execute(&llhttp, name, static_cast<size_t>(at + 2 - name)) == HPE_OK;
 }
 
