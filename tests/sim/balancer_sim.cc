@@ -20,6 +20,10 @@ struct Sum {
   uint64_t refused = 0;
   uint64_t queued = 0;
   uint64_t lent = 0;
+  uint64_t tls = 0;  // handshakes
+  uint64_t resumed = 0;
+  uint64_t early = 0;           // data that was accepted
+  uint64_t early_rejected = 0;  // and rejected
   std::array<uint64_t, kHows> handed{};
   std::array<uint64_t, kCloseReasons> closed{};
 
@@ -27,7 +31,9 @@ struct Sum {
   [[nodiscard]] std::string text() const {
     std::string out = std::to_string(answered) + " answered, " + std::to_string(refused) +
                       " refused, " + std::to_string(queued) + " queued, " + std::to_string(lent) +
-                      " lent; connections";
+                      " lent, " + std::to_string(tls) + " TLS, " + std::to_string(resumed) +
+                      " resumed, " + std::to_string(early) + " early, " +
+                      std::to_string(early_rejected) + " rejected; connections";
     for (size_t i = 0; i < kHows; ++i) {
       out += " " + std::string(kHowNames[i]) + " " + std::to_string(handed[i]);
     }
@@ -49,6 +55,10 @@ void run_seed(uint64_t seed, bool faults, Sum& sum) {
   sum.refused += world.refused;
   sum.queued += world.queued;
   sum.lent += world.lent;
+  sum.tls += world.tls_clients.handshakes;
+  sum.resumed += world.tls_clients.resumed;
+  sum.early += world.tls_clients.early_accepted;
+  sum.early_rejected += world.tls_clients.early_rejected;
   for (size_t i = 0; i < kHows; ++i) sum.handed[i] += world.handed[i];
   for (size_t i = 0; i < kCloseReasons; ++i) sum.closed[i] += world.closed[i];
 }
@@ -80,6 +90,10 @@ TEST_CASE("Balancer: seeds with faults -> nothing mixed, nothing leaked, everyth
   // Everything that depends on the pools was met.
   CHECK(sum.queued > 0);
   CHECK(sum.lent > 0);
+  CHECK(sum.resumed > 0);
+  CHECK(sum.early > 0);
+  CHECK(sum.early_rejected > 0);
+  CHECK(SimOrigin::early > 0);
   for (const How how : {How::kFresh, How::kSession, How::kSafe, How::kUnproven, How::kBorrowed}) {
     CHECK(sum.handed[static_cast<size_t>(how)] > 0);
   }

@@ -5,13 +5,16 @@
 
 #include <charconv>
 
+#include "core/tls_certificate.h"
 #include "proto/proxy_header.h"
+#include "tests/support/make_certificate.h"
 
 namespace ringway {
 
 uint64_t SimOrigin::corrupted = 0;
 uint64_t SimOrigin::served = 0;
 uint64_t SimOrigin::headers = 0;
+uint64_t SimOrigin::early = 0;
 
 std::string body_of(uint64_t id, size_t bytes, bool answer) {
   std::string out(bytes, '\0');
@@ -138,6 +141,9 @@ bool SimOrigin::take_request(SimConnection& connection) {
     body = in.substr(head.size(), used);
   }
   if (body != body_of(asked.id, asked.body_bytes, false)) ++corrupted;
+  const bool marked = head.find("\r\nEarly-Data: 1\r\n") != std::string_view::npos;
+  if (marked && asked.body_bytes > 0) ++corrupted;
+  if (marked) ++early;
   // A connection that names a client carries nobody else's requests.
   if (client_ >= 0 && asked.id / 100 != static_cast<uint64_t>(client_)) ++corrupted;
   ++served;
@@ -233,11 +239,33 @@ void SimShard::tell(const ShardMail& mail) {
   io.wake();
 }
 
+namespace {
+
+// The same for both profiles of configuration(); RSA, see sim_tls.h.
+std::shared_ptr<const TlsMaterials> sim_materials() {
+  const test::MadeCertificate made =
+      test::make_certificate({.names = {"sim.test"}, .key = test::KeyKind::kRsa2048});
+  auto loaded = load_certificate({.cert_pem = made.cert_pem, .key_pem = made.key_pem});
+  REQUIRE(loaded.has_value());
+  std::vector<std::shared_ptr<const TlsCertificate>> all = {
+      std::make_shared<const TlsCertificate>(std::move(*loaded))};
+  const auto names = std::make_shared<const TlsNames>(std::move(all));
+  auto materials = std::make_shared<TlsMaterials>();
+  for (int i = 0; i < 2; ++i) {
+    materials->profiles.push_back({.names = names, .keys = TlsTicketKeys::random()});
+  }
+  materials->upstreams.resize(2);
+  return materials;
+}
+
+}  // namespace
+
 HttpWorld::HttpWorld(uint64_t seed, bool faults)
     : net({.seed = seed, .faults = faults}),
       prng_(net.prng().fork()),
       faults_(faults),
       proxied_(seed % 4 == 3),
+      tls_(seed % 4 == 2),
       seed_(seed),
       loads_(1 + seed % 3) {
   REQUIRE(parse_address("10.0.0.1:80", front_));
@@ -257,6 +285,7 @@ HttpWorld::HttpWorld(uint64_t seed, bool faults)
                                 .seed = seed * 16 + i + 1};
     shards_.push_back(std::make_unique<SimShard>(net, options));
   }
+  if (tls_) materials_ = sim_materials();
   apply(true);
   const uint64_t clients = 4 + prng_.below(8);
   for (uint64_t i = 0; i < clients; ++i) add_client(i);
@@ -280,7 +309,14 @@ std::string HttpWorld::configuration(uint64_t generation) {
   }
   const std::string from =
       "\nproxy_protocol = { accept = \"required\", from = [\"127.0.0.0/8\"] }\n";
-  const std::string accept = proxied_ ? from : "";
+  // Early data is for HTTP, so sessions of one listener are of no use to the other.
+  const auto accept_on = [&](const char* profile) {
+    if (tls_) return "tls = \"" + std::string(profile) + "\"\n";
+    return proxied_ ? from : std::string();
+  };
+  const std::string profiles =
+      "[tls.certificates]\nc = { pem = \"/c.pem\" }\n[tls.profiles.web]\ncertificates = \"c\"\n"
+      "early_data = \"safe_methods\"\n[tls.profiles.raw]\ncertificates = \"c\"\n";
   const char* const versions[] = {"off", "v1", "v2"};
   const std::string version = versions[proxied_ ? (seed_ / 4 + generation) % 3 : 0];
   const std::string send = "send_proxy_protocol = \"" + version + "\"\n";
@@ -297,7 +333,8 @@ std::string HttpWorld::configuration(uint64_t generation) {
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
          "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
          "half_closed = \"2s\"\nproxy_header = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n" +
-         accept + "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" + accept +
+         accept_on("web") + "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" +
+         accept_on("raw") + (tls_ ? profiles : "") +
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
@@ -323,6 +360,7 @@ void HttpWorld::apply(bool first) {
   REQUIRE(loaded.config != nullptr);
   snapshot_ = Snapshot::build(std::move(loaded.config), snapshot_.get(),
                               static_cast<uint32_t>(shards_.size()));
+  snapshot_->tls = materials_;
   all_snapshots_.push_back(snapshot_);
   if (!first) snapshot_->set_limits(*this);
   for (auto& shard : shards_) {
@@ -394,6 +432,10 @@ void HttpWorld::add_client(uint64_t number) {
     script.read_pause_us = static_cast<int64_t>(prng_.below(2'000));
   }
   client.sim = std::make_unique<SimClient>(net, clients_io_, std::move(script));
+  if (tls_) {
+    client.sim->connection().set_codec(
+        std::make_unique<SimTlsClient>(tls_clients, prng_.below(2) == 0));
+  }
   client.sim->start(client.tcp ? front_tcp_ : front_, static_cast<int64_t>(prng_.below(100'000)));
   clients_.push_back(std::move(client));
 }
@@ -425,6 +467,7 @@ bool HttpWorld::run() {
 
 std::string HttpWorld::check() {
   if (SimOrigin::corrupted > 0) return "a request's body or path was corrupted on its way";
+  if (!tls_clients.failure.empty()) return "TLS of a client: " + tls_clients.failure;
   for (const Client& client : clients_) {
     const std::string wrong = check_client(client);
     if (!wrong.empty()) return wrong;

@@ -12,6 +12,7 @@
 #include "lb/config/load.h"
 #include "lb/worker.h"
 #include "tests/support/sim_actors.h"
+#include "tests/support/sim_tls.h"
 
 namespace ringway {
 
@@ -55,6 +56,8 @@ class SimOrigin final : public SimHandler {
   static uint64_t served;
   // PROXY headers seen, in all origins.
   static uint64_t headers;
+  // Requests that were marked as early data (RFC 8470), in all origins.
+  static uint64_t early;
 
  private:
   // False: the PROXY header is not whole yet.
@@ -114,10 +117,11 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   void on_sim_timer(uint32_t tag) override;
 
   SimNet net;
-  uint64_t answered = 0;                         // 200 and 204 with the right bytes
-  uint64_t refused = 0;                          // error answers of the balancer's own
-  uint64_t queued = 0;                           // waited for room
-  uint64_t lent = 0;                             // connections that changed shards
+  uint64_t answered = 0;  // 200 and 204 with the right bytes
+  uint64_t refused = 0;   // error answers of the balancer's own
+  uint64_t queued = 0;    // waited for room
+  uint64_t lent = 0;      // connections that changed shards
+  SimTlsStore tls_clients;
   std::array<uint64_t, kHows> handed{};          // by How
   std::array<uint64_t, kCloseReasons> closed{};  // by CloseReason
 
@@ -141,6 +145,7 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   Prng prng_;
   bool faults_;
   bool proxied_;  // clients begin with PROXY headers, and servers may be sent some
+  bool tls_;      // clients speak TLS
   uint64_t seed_;
   std::vector<ShardLoad> loads_;
   std::vector<std::unique_ptr<SimShard>> shards_;
@@ -148,6 +153,7 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   SimIo clients_io_{net};
   std::vector<std::unique_ptr<SimServer>> origins_;
   std::vector<Client> clients_;
+  std::shared_ptr<const TlsMaterials> materials_;  // of tls_
   std::shared_ptr<Snapshot> snapshot_;
   std::vector<std::shared_ptr<Snapshot>> all_snapshots_;
   ServerAddress front_;

@@ -48,6 +48,7 @@ void SimConnection::adopt(int fd) {
 
 void SimConnection::opened() {
   connected_ = true;
+  if (codec_ != nullptr) queue_.append(codec_->begin());
   io_.set_receiving(socket_, true);
   if (handler_ != nullptr) handler_->on_open(*this);
   flush();
@@ -55,8 +56,15 @@ void SimConnection::opened() {
 
 void SimConnection::send(std::string_view bytes) {
   if (fin_after_ || close_after_ || closing_ || send_failed_) return;
-  queue_.append(bytes);
+  codec_ != nullptr ? queue_.append(codec_->seal(bytes)) : queue_.append(bytes);
   flush();
+}
+
+// Once, before the first of finish() and close_after_send().
+void SimConnection::send_end() {
+  if (codec_ != nullptr && !fin_after_ && !close_after_ && !send_failed_) {
+    queue_.append(codec_->end());
+  }
 }
 
 void SimConnection::flush() {
@@ -88,12 +96,14 @@ void SimConnection::flush() {
 }
 
 void SimConnection::finish() {
+  send_end();
   fin_after_ = true;
   flush();
 }
 
 void SimConnection::close_after_send() {
   if (!connected_) return close();
+  send_end();
   close_after_ = true;
   flush();
 }
@@ -115,17 +125,24 @@ void SimConnection::on_connected(Socket& /*socket*/, int error) {
 }
 
 void SimConnection::on_receive(Socket& socket, std::span<const std::byte> bytes) {
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::string plain;
+  if (codec_ != nullptr) {
+    const std::string reply = codec_->open(text, plain);
+    text = plain;
+    if (!fin_after_ && !close_after_ && !send_failed_) queue_.append(reply);
+  }
   received_bytes_ += text.size();
   received_hash_ = stream_hash(text, received_hash_);
   if (keep_) received_.append(text);
-  slice_got_ += text.size();
+  slice_got_ += bytes.size();
   if (slice_bytes_ != 0 && slice_got_ >= slice_bytes_) {
     slice_got_ = 0;
     io_.set_receiving(socket, false);
     timer_ = net_.start_timer(pause_us_, *this, 0);
   }
-  if (handler_ != nullptr) handler_->on_bytes(*this, text);
+  if (codec_ != nullptr) flush();
+  if (handler_ != nullptr && !text.empty()) handler_->on_bytes(*this, text);
 }
 
 void SimConnection::on_sim_timer(uint32_t /*tag*/) {

@@ -34,6 +34,18 @@ class SimHandler {
   virtual void on_done(SimConnection& /*connection*/) {}
 };
 
+// What stands between the bytes that a peer means and those that go over the wire: TLS. Each call
+// returns what is to be sent then.
+class SimCodec {
+ public:
+  virtual ~SimCodec() = default;
+  virtual std::string begin() = 0;
+  virtual std::string seal(std::string_view plain) = 0;
+  // Appends what `wire` meant to `plain`.
+  virtual std::string open(std::string_view wire, std::string& plain) = 0;
+  virtual std::string end() = 0;  // of what this side sends
+};
+
 // A peer's connection: queues what it sends, collects what it receives, may read slowly.
 class SimConnection final : public SocketOwner, public SimTimerOwner {
  public:
@@ -44,6 +56,8 @@ class SimConnection final : public SocketOwner, public SimTimerOwner {
 
   // Who hears of it, besides the handler, that the connection is closed: the last call.
   void set_handler(SimHandler* handler) { handler_ = handler; }
+  // REQUIRES: not connected yet.
+  void set_codec(std::unique_ptr<SimCodec> codec) { codec_ = std::move(codec); }
   void set_on_closed(std::function<void()> on_closed) { on_closed_ = std::move(on_closed); }
   // Reads at most `bytes`, rounded up to what one event brings, then pauses for `pause_us`.
   // 0: no limit.
@@ -92,11 +106,13 @@ class SimConnection final : public SocketOwner, public SimTimerOwner {
  private:
   void opened();
   void flush();
+  void send_end();
 
   SimNet& net_;
   SimIo& io_;
   Socket socket_;
   SimHandler* handler_ = nullptr;
+  std::unique_ptr<SimCodec> codec_;  // or null
   std::function<void()> on_closed_;
   std::string queue_;
   size_t queue_at_ = 0;
