@@ -74,6 +74,9 @@ TEST_CASE("AccessLog: JSON of a client with TLS -> what was settled; in clear no
   CHECK(line["sni"] == "a.example");
   CHECK_FALSE(line.contains("tls_alpn"));
   CHECK_FALSE(line.contains("tls_certificate"));
+  CHECK_FALSE(line.contains("tls_ech"));
+  CHECK_FALSE(line.contains("early_data"));
+  record.tls_ech = record.early_data = true;
   record.tls_alpn = "http/1.1";
   record.tls_resumed = true;
   record.tls_certificate = "ok";
@@ -81,6 +84,8 @@ TEST_CASE("AccessLog: JSON of a client with TLS -> what was settled; in clear no
   CHECK(line["tls_alpn"] == "http/1.1");
   CHECK(line["tls_resumed"] == true);
   CHECK(line["tls_certificate"] == "ok");
+  CHECK(line["tls_ech"] == true);
+  CHECK(line["early_data"] == true);
 }
 
 TEST_CASE("AccessLog: JSON -> every field once, as numbers and text") {
