@@ -303,7 +303,8 @@ void Control::update_health() {
            .address_text = server.address_text,
            .health = upstream.health,
            .state = object.health,
-           .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i))});
+           .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i)),
+           .http = check_http_of(upstream)});
     }
   }
   health_->set_targets(std::move(targets));

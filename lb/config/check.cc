@@ -151,11 +151,6 @@ class Checker {
       report_.error("E0105", at->key_span,
                     "HTTP/2 to servers with reuse = \"never\" is not supported yet");
     }
-    if (upstream.health.type == HealthType::kHttp && upstream.http_versions.size() == 1) {
-      report_.error("E0105", at->key_span,
-                    "HTTP checks of servers that speak HTTP/2 only are not supported yet",
-                    "checks of type = \"tcp\" are");
-    }
   }
 
   void check_upstream(const Upstream& upstream, const Node& node) {
@@ -230,14 +225,7 @@ class Checker {
                     "`type` is missing in the health checks of \"" + node.key + "\"",
                     "add type = \"http\" or type = \"tcp\"");
     }
-    if (health.type == HealthType::kTcp) {
-      for (const char* key : {"method", "path", "host", "expect"}) {
-        // Over TLS a host is the name that is asked for, where there is no fixed one.
-        const bool named = upstream.tls.enabled && upstream.tls.sni.empty();
-        if (named && std::string_view(key) == "host") continue;
-        conflict(table->find(key), std::string("`") + key + "` belongs to type = \"http\"");
-      }
-    }
+    check_health_keys(upstream, *table);
     if (health.timeout > health.interval) {
       const Node* at = table->find("timeout");
       report_.warning("W0403", (at != nullptr ? at : table)->defined_at(),
@@ -248,6 +236,29 @@ class Checker {
       report_.warning("W0403", (at != nullptr ? at : table)->defined_at(),
                       "`fast_interval` is longer than `interval`");
     }
+  }
+
+  // Nothing that the type does not use.
+  void check_health_keys(const Upstream& upstream, const Node& table) {
+    const HealthType type = upstream.health.type;
+    if (type == HealthType::kOff) return;
+    const bool asks = type == HealthType::kHttp || type == HealthType::kGrpc;
+    if (type != HealthType::kHttp) {
+      for (const char* key : {"method", "path", "expect"}) {
+        conflict(table.find(key), std::string("`") + key + "` belongs to type = \"http\"");
+      }
+    }
+    // Over TLS a host is the name that is asked for, where there is no fixed one.
+    const bool names = upstream.tls.enabled ? upstream.tls.sni.empty() : type == HealthType::kTls;
+    if (!asks && !names) conflict(table.find("host"), "`host` belongs to type = \"http\"");
+    if (type != HealthType::kGrpc) {
+      return conflict(table.find("service"), "`service` belongs to type = \"grpc\"");
+    }
+    if (upstream.protocol == Protocol::kTcp || upstream.speaks(HttpVersion::kHttp2)) return;
+    const Node* at = table.find("type");
+    conflict(at != nullptr ? at : &table,
+             "type = \"grpc\" speaks HTTP/2, which this upstream does not",
+             "add \"h2\" to `http_versions`");
   }
 
   void check_route(const Route& route, const Node& node) {

@@ -224,7 +224,7 @@ struct Queue {
   uint64_t max = 1'024;  // requests that wait for a server, per shard and upstream
 };
 
-enum class HealthType : uint8_t { kOff, kTcp, kHttp };
+enum class HealthType : uint8_t { kOff, kTcp, kHttp, kTls, kGrpc };
 
 struct StatusRange {
   uint16_t first = 200;
@@ -243,7 +243,8 @@ struct Health {
   bool initial_up = true;
   std::string method = "GET";
   std::string path = "/";
-  std::string host;  // empty: the server's address
+  std::string host;     // empty: the server's address
+  std::string service;  // kGrpc: what is asked for; empty: the server as a whole
   std::vector<StatusRange> expect_status{StatusRange{}};
   std::string expect_body;  // substring; empty: any
   // "LOCAL", or "UNKNOWN" in version 1. Not given: as the upstream's send_proxy.

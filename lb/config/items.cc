@@ -411,6 +411,19 @@ void health_host(Reader& reader, const Key& /*key*/, const Node& node, void* obj
   member<&Health::host>(object) = host;
 }
 
+// Names of gRPC services are made of identifiers and dots; health checks know no other rule.
+void health_service(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  const bool printable = std::all_of(node.text.begin(), node.text.end(),
+                                     [](unsigned char c) { return c > 0x20 && c < 0x7f; });
+  if (node.text.empty() || node.text.size() > 255 || !printable) {
+    reader.report.error("E0304", node.span,
+                        "a service name has 1 to 255 printable characters and no space",
+                        "such as \"package.Service\"; without `service` the whole server is asked");
+    return;
+  }
+  member<&Health::service>(object) = node.text;
+}
+
 void pool_key(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   constexpr std::pair<std::string_view, PoolKey> kParts[] = {
       {"request.host", PoolKey::kRequestHost}, {"client.ip", PoolKey::kClientIp}};

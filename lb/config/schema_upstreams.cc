@@ -261,8 +261,10 @@ constexpr Choice kHealthTypes[] = {
     {"off", static_cast<uint64_t>(HealthType::kOff)},
     {"tcp", static_cast<uint64_t>(HealthType::kTcp)},
     {"http", static_cast<uint64_t>(HealthType::kHttp)},
+    {"tls", static_cast<uint64_t>(HealthType::kTls)},
+    {"grpc", static_cast<uint64_t>(HealthType::kGrpc)},
 };
-constexpr std::string_view kLaterHealthTypes[] = {"tls", "grpc", "exchange", "agent"};
+constexpr std::string_view kLaterHealthTypes[] = {"exchange", "agent"};
 constexpr Choice kInitials[] = {{"up", 1}, {"down", 0}};
 constexpr std::string_view kLaterHealth[] = {"follow", "port", "steps"};
 constexpr Key kHealthKeys[] = {
@@ -272,10 +274,14 @@ constexpr Key kHealthKeys[] = {
      .later = kLaterHealthTypes,
      .number = store<&Health::type>,
      .initial = "off",
-     .doc = "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected. With "
-            "`[upstreams.NAME.tls]` checks speak TLS as requests do, so that a certificate that is "
-            "no good makes its server down, for `\"tcp\"` too. Required in this table unless it is "
-            "inherited.",
+     .doc =
+         "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected, over the "
+         "version that requests would use (`http_versions`). `\"grpc\"`: "
+         "grpc.health.v1.Health/Check, over HTTP/2, says SERVING. `\"tls\"`: a TLS handshake is "
+         "enough, for servers whose TLS is not ours; the certificate is not verified there. "
+         "With `[upstreams.NAME.tls]` all checks speak TLS as requests do, so that a "
+         "certificate that is no good makes its server down, for `\"tcp\"` and `\"tls\"` too. "
+         "Required in this table unless it is inherited.",
      .example = "\"tcp\""},
     kInterval,
     kFastInterval,
@@ -315,9 +321,15 @@ constexpr Key kHealthKeys[] = {
      .text = item::health_host,
      .doc =
          "The Host field; absent: the server's address, \"localhost\" for a unix socket. Over "
-         "TLS also the name that is asked for, unless `tls.sni` is a fixed one, so `\"tcp\"` may "
-         "have it there; with neither, the certificate must be for the server's address.",
+         "TLS also the name that is asked for, unless `tls.sni` is a fixed one, so `\"tcp\"` and "
+         "`\"tls\"` may have it there; with neither, the certificate must be for the server's "
+         "address.",
      .example = "\"api.example.com\""},
+    {.name = "service",
+     .kind = Kind::kText,
+     .text = item::health_service,
+     .doc = "`grpc` only: the service that is asked for; absent: the server as a whole.",
+     .example = "\"shop.Orders\""},
     {.name = "expect",
      .kind = Kind::kTable,
      .section = &kExpectSection,

@@ -81,6 +81,7 @@ Text proxy_tlv;
 Text health_method;
 Text health_path;
 Text health_host;
+Text health_service;
 Text expect_status;
 Text expect_body;
 Text access_output;

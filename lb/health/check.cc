@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/tls_client.h"
 #include "core/tls_session.h"
+#include "lb/health/grpc_check.h"
 #include "lb/proxy_gate.h"
 
 namespace ringway {
@@ -54,13 +55,28 @@ std::string with_header(const CheckTarget& target, std::string_view request) {
   return std::string(write_own_proxy_header(target.health.send_proxy, room)).append(request);
 }
 
-// All that a check sends once it is connected. Before TLS the header has gone out already.
-std::string request_of(const CheckTarget& target) {
-  std::string request = target.tls.enabled ? std::string() : with_header(target, {});
-  if (target.health.type == config::HealthType::kTcp) return request;
-  return request + target.health.method + " " + target.health.path +
-         " HTTP/1.1\r\nHost: " + std::string(host_of(target)) +
-         "\r\nUser-Agent: ringway-health\r\nConnection: close\r\n\r\n";
+// Whether there is a request; else a connection, or a handshake, is all that is wanted.
+bool asks(const config::Health& health) {
+  switch (health.type) {
+    case config::HealthType::kOff:
+    case config::HealthType::kTcp:
+    case config::HealthType::kTls: return false;
+    case config::HealthType::kHttp:
+    case config::HealthType::kGrpc: return true;
+  }
+  return false;
+}
+
+std::string request_head(const CheckTarget& target, std::string_view method, std::string_view path,
+                         std::string_view more) {
+  return std::string(method).append(" ").append(path).append(" HTTP/1.1\r\nHost: ") +
+         std::string(host_of(target)).append("\r\nUser-Agent: ringway-health\r\n").append(more) +
+         "\r\n";
+}
+
+// What comes in front of a request. Before TLS the header has gone out already.
+std::string clear_preface(const CheckTarget& target) {
+  return target.tls.enabled ? std::string() : with_header(target, {});
 }
 
 }  // namespace
@@ -73,8 +89,8 @@ Watched::Watched(StreamEnv& env, Timers& timers, HealthEvents& events, WatchedOw
       owner_(owner),
       target_(std::move(target)),
       timer_(*this) {
-  if (target_.health.type == config::HealthType::kHttp) {
-    parser_ = std::make_unique<http1::HeadParser>(kFields);
+  if (target_.health.type == config::HealthType::kHttp && target_.http != CheckHttp::kHttp2) {
+    parser_ = std::make_unique<http1::HeadParser>(kCheckHead.fields);
   }
 }
 
@@ -136,13 +152,53 @@ void Watched::on_connected(Socket& /*socket*/, int error) {
   }
   if (error != 0) return fail("connect", error);
   connected_ = true;
-  request_ = request_of(target_);
-  if (target_.health.type == config::HealthType::kTcp) return send_request();
+  request_ = clear_preface(target_);
+  if (!asks(target_.health)) return send_request();
   received_.clear();
   body_text_.clear();
-  expect_response();
+  if (!choose_version()) return;
+  if (h2_ == nullptr) {
+    request_ +=
+        request_head(target_, target_.health.method, target_.health.path, "Connection: close\r\n");
+    expect_response();
+  }
   stream_->set_receiving(true);
   send_request();
+}
+
+bool Watched::choose_version() {
+  const TlsSession* tls = stream_->tls();
+  const bool chosen = tls != nullptr && tls->alpn() == "h2";
+  switch (target_.http) {
+    case CheckHttp::kHttp1: return true;
+    case CheckHttp::kByAlpn: return !chosen || start_h2();
+    case CheckHttp::kHttp2: break;
+  }
+  if (tls == nullptr || chosen) return start_h2();
+  conclude(Result::kFailed, "TLS: the server does not choose HTTP/2 (ALPN)");
+  return false;
+}
+
+bool Watched::start_h2() {
+  const config::Health& health = target_.health;
+  h2_ = std::make_unique<H2Request>(owner_.scratch(), kCheckHead);
+  const std::string_view scheme = target_.tls.enabled ? "https" : "http";
+  bool fits = false;
+  if (health.type == config::HealthType::kGrpc) {
+    fits = h2_->start(request_head(target_, "POST", kGrpcCheckPath,
+                                   "Content-Type: application/grpc\r\nTE: trailers\r\n"),
+                      scheme, false, grpc_check_message(health.service));
+  } else {
+    fits = h2_->start(request_head(target_, health.method, health.path, {}), scheme,
+                      health.method == "HEAD", {});
+  }
+  if (!fits) {
+    conclude(Result::kFailed, "request: too large");
+    return false;
+  }
+  request_ += h2_->output();
+  h2_->output().clear();
+  return true;
 }
 
 void Watched::send_request() {
@@ -159,20 +215,26 @@ void Watched::on_writable(Socket& /*socket*/) {
   if (stream_->queued() == 0) sent();
 }
 
-// For a TCP check that was all.
+// Where nothing is asked that was all.
 void Watched::sent() {
-  if (target_.health.type != config::HealthType::kTcp) return;
+  if (h2_ != nullptr) return send_h2();
+  if (asks(target_.health)) return;
   conclude(Result::kPassed, target_.tls.enabled ? "connected, with TLS" : "connected");
 }
 
 void Watched::expect_response() {
   const bool is_head = target_.health.method == "HEAD";
-  parser_->start_response({.header_bytes = kHeadBytes, .fields = kFields, .uri_bytes = 0},
+  parser_->start_response(kCheckHead,
                           {.request_method = is_head ? http1::Method::kHead : http1::Method::kGet});
 }
 
 void Watched::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) {
   if (decided_) return;
+  if (h2_ != nullptr) {
+    h2_->feed(bytes, now_ms());
+    judge_h2();
+    return send_h2();
+  }
   received_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (!head_done_ && !read_head()) return;
   read_body();
@@ -194,21 +256,62 @@ bool Watched::read_head() {
   }
 }
 
-bool Watched::judge_head(const http1::Head& head) {
-  head_done_ = true;
+// SETTINGS to acknowledge, windows to open; and GOAWAY at the end, if there is room for it.
+void Watched::send_h2() {
+  if (!attached() || stream_->queued() > 0 || h2_->output().empty()) return;
+  request_.swap(h2_->output());
+  h2_->output().clear();
+  const iovec piece{.iov_base = request_.data(), .iov_len = request_.size()};
+  if (!stream_->write({&piece, 1}) && !decided_) fail("request", stream_->error());
+}
+
+void Watched::judge_h2() {
+  if (h2_->status() != 0 && !head_done_) {
+    head_done_ = true;
+    if (target_.health.type == config::HealthType::kHttp && !expects(h2_->status())) return;
+  }
+  if (target_.health.type == config::HealthType::kGrpc) return judge_grpc();
+  const std::string piece = h2_->take_body();
+  if (!piece.empty()) take_body(piece);
+  if (decided_) return;
+  if (h2_->complete()) return lack_of_body_text();
+  if (!h2_->failure().empty()) conclude(Result::kFailed, h2_->failure());
+}
+
+void Watched::judge_grpc() {
+  body_text_ += h2_->take_body();
+  const uint16_t status = h2_->status();
+  if (status != 0 && status != 200) {
+    return conclude(Result::kFailed,
+                    "status " + std::to_string(status) + " instead of a gRPC answer");
+  }
+  if (h2_->complete()) {
+    const GrpcVerdict verdict = grpc_verdict(h2_->head(), body_text_, h2_->trailers());
+    return conclude(verdict.up ? Result::kPassed : Result::kFailed, verdict.reason);
+  }
+  if (!h2_->failure().empty()) return conclude(Result::kFailed, h2_->failure());
+  if (body_text_.size() > kBodyBytes) conclude(Result::kFailed, "malformed message");
+}
+
+// Whether the body is to be looked at; else the status has decided.
+bool Watched::expects(uint16_t number) {
   const config::Health& health = target_.health;
-  const bool expected = std::any_of(
-      health.expect_status.begin(), health.expect_status.end(),
-      [&](const auto& range) { return head.status >= range.first && head.status <= range.last; });
-  const std::string status = "status " + std::to_string(head.status);
+  const bool expected =
+      std::any_of(health.expect_status.begin(), health.expect_status.end(),
+                  [&](const auto& range) { return number >= range.first && number <= range.last; });
+  const std::string status = "status " + std::to_string(number);
   if (!expected) {
     conclude(Result::kFailed, status + ", expected " + ranges_text(health.expect_status));
     return false;
   }
-  if (health.expect_body.empty()) {
-    conclude(Result::kPassed, status);
-    return false;
-  }
+  if (!health.expect_body.empty()) return true;
+  conclude(Result::kPassed, status);
+  return false;
+}
+
+bool Watched::judge_head(const http1::Head& head) {
+  head_done_ = true;
+  if (!expects(head.status)) return false;
   body_.start(head.body, head.content_length, {});
   received_.erase(0, head.head_len);
   return true;
@@ -249,6 +352,10 @@ void Watched::lack_of_body_text() {
 void Watched::on_receive_end(Socket& /*socket*/, int error) {
   if (decided_) return;
   if (error != 0) return fail("response", error);
+  if (h2_ != nullptr) {
+    return conclude(Result::kFailed,
+                    head_done_ ? "closed inside the response" : "closed before a response");
+  }
   if (!head_done_) {
     return conclude(Result::kFailed, received_.empty() ? "closed before a response"
                                                        : "closed inside the response head");
@@ -272,12 +379,17 @@ void Watched::conclude(Result result, const std::string& reason) {
   if (decided_) return;
   decided_ = true;
   timers_.cancel(timer_);
+  if (h2_ != nullptr && connected_ && stream_->error() == 0) {
+    h2_->finish();
+    send_h2();
+  }
   stream_->close();
   count(result, reason);
 }
 
 void Watched::on_closed(Socket& /*socket*/) {
   checking_ = false;
+  h2_.reset();
   tls_context_.reset();
   if (!stopped_) schedule(next_delay_ms());
   owner_.on_check_over();

@@ -1,7 +1,7 @@
 // lb/health/check.h - one server under watch: the check in flight, and when the next one is due.
 //
 // Affinity:  the checker's thread. Ownership: owned by the HealthChecker, until quiet().
-// Bounds:    one check at a time; a response head of kHeadBytes, kBodyBytes of its body.
+// Bounds:    one check at a time; a response head of kCheckHead, kBodyBytes of its body.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 
 #include "core/stream.h"
 #include "core/timers.h"
+#include "lb/health/h2_request.h"
 #include "lb/health/health.h"
 #include "proto/http1_body.h"
 #include "proto/http1_head.h"
@@ -19,6 +20,10 @@ namespace ringway {
 
 class Watched;
 
+// What heads of answers may be.
+inline constexpr http1::HeadLimits kCheckHead{
+    .header_bytes = 16 * 1024, .fields = 128, .uri_bytes = 0};
+
 // What a Watched needs of its checker.
 class WatchedOwner {
  public:
@@ -26,6 +31,8 @@ class WatchedOwner {
   [[nodiscard]] virtual bool may_start(Watched& watched) = 0;
   // A check that had started is over and its socket closed.
   virtual void on_check_over() = 0;
+  // For heads of HTTP/2 within kCheckHead, all checks'.
+  [[nodiscard]] virtual h2::SessionScratch& scratch() = 0;
 
  protected:
   ~WatchedOwner() = default;
@@ -56,8 +63,6 @@ class Watched final : public SocketOwner, public TimerOwner {
   void on_timer(Timer& timer) override;
 
  private:
-  static constexpr uint32_t kHeadBytes = 16 * 1024;
-  static constexpr uint32_t kFields = 128;
   static constexpr size_t kBodyBytes = 64 * 1024;
 
   // kSkipped: we lacked a descriptor or a port, which says nothing about the server.
@@ -67,7 +72,15 @@ class Watched final : public SocketOwner, public TimerOwner {
   [[nodiscard]] bool attached() const { return stream_.has_value() && stream_->attached(); }
   // Starts the connection, with TLS where that is spoken. Returns an errno.
   [[nodiscard]] int connect();
+  // Once connected: false, it is concluded, if the server has not chosen what is to be spoken.
+  [[nodiscard]] bool choose_version();
+  [[nodiscard]] bool start_h2();
   void send_request();
+  void send_h2();
+  // What HTTP/2 has received may decide.
+  void judge_h2();
+  void judge_grpc();
+  [[nodiscard]] bool expects(uint16_t number);
   void sent();
   void expect_response();
   // Both return whether the body is to be read: the check is not decided yet, and the head is
@@ -95,6 +108,7 @@ class Watched final : public SocketOwner, public TimerOwner {
   std::shared_ptr<TlsClientContext> tls_context_;  // its
   Timer timer_;  // the next start, or the timeout of the check in flight
   std::unique_ptr<http1::HeadParser> parser_;
+  std::unique_ptr<H2Request> h2_;  // of a check that speaks HTTP/2
   http1::BodyReader body_;
   std::string request_;
   std::string received_;   // what neither parser nor body reader has taken yet

@@ -1,9 +1,29 @@
 // lb/health/check_contexts.cc
 #include "lb/health/check_contexts.h"
 
+#include "lb/health/health.h"
 #include "lb/tls/shard_tls.h"
 
 namespace ringway {
+namespace {
+
+std::vector<std::string> alpn_of(const config::Upstream& upstream) {
+  switch (upstream.health.type) {
+    case config::HealthType::kOff:
+    case config::HealthType::kTcp:
+    case config::HealthType::kTls: return {};
+    case config::HealthType::kHttp:
+    case config::HealthType::kGrpc: break;
+  }
+  switch (check_http_of(upstream)) {
+    case CheckHttp::kHttp1: return {"http/1.1"};
+    case CheckHttp::kHttp2: return {"h2"};
+    case CheckHttp::kByAlpn: return {"h2", "http/1.1"};
+  }
+  return {};
+}
+
+}  // namespace
 
 std::vector<std::string> CheckContexts::apply(TlsShard& shard, const config::Config& config,
                                               const TlsMaterials& materials) {
@@ -12,12 +32,21 @@ std::vector<std::string> CheckContexts::apply(TlsShard& shard, const config::Con
   for (size_t i = 0; i < config.upstreams.size(); ++i) {
     const config::Upstream& upstream = config.upstreams[i];
     contexts_.emplace_back();
-    if (!upstream.tls.enabled || upstream.health.type == config::HealthType::kOff) continue;
-    std::vector<std::string> alpn;
-    if (upstream.health.type == config::HealthType::kHttp) alpn = {"http/1.1"};
+    if (upstream.health.type == config::HealthType::kOff) continue;
     std::string error;
-    contexts_.back() =
-        make_client_context(shard, trusts_, upstream, materials.upstreams[i], alpn, error);
+    if (upstream.tls.enabled) {
+      contexts_.back() = make_client_context(shard, trusts_, upstream, materials.upstreams[i],
+                                             alpn_of(upstream), error);
+    } else if (upstream.health.type == config::HealthType::kTls) {
+      // Nobody has said whom to trust: a handshake is all that is wanted.
+      TlsClientOptions options;
+      options.verify = false;
+      TlsClientResult made = TlsClientContext::make(shard, options);
+      contexts_.back() = std::move(made.context);
+      error = made.error;
+    } else {
+      continue;
+    }
     if (contexts_.back() != nullptr) continue;
     errors.push_back("checks of upstream \"" + upstream.name + "\": " + error);
   }

@@ -1,9 +1,9 @@
 // lb/health/check_contexts.h - the TLS contexts of health checks: one per upstream that is checked
-// and speaks TLS.
+// over TLS.
 //
 // Affinity:  the checker's thread. Ownership: shared with the checks under way.
 // Why:       checks run on the control thread, and BoringSSL's contexts belong to one thread; and
-//            they speak HTTP/1.1, whatever else requests may speak.
+//            a check of type "tls" speaks it where requests do not.
 #pragma once
 
 #include <memory>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 
@@ -18,7 +19,12 @@ namespace ringway {
 
 CheckTls check_tls_of(const config::Upstream& upstream, std::string_view address,
                       std::shared_ptr<TlsClientContext> context) {
-  if (!upstream.tls.enabled) return {};
+  if (!upstream.tls.enabled) {
+    if (upstream.health.type != config::HealthType::kTls) return {};
+    return {.enabled = true,
+            .context = std::move(context),
+            .name = std::string(name_without_port(upstream.health.host))};
+  }
   std::string name = upstream.tls.sni;
   if (name.empty()) name = name_without_port(upstream.health.host);
   std::string must_be = name.empty() ? std::string(name_of_address(address)) : std::string();
@@ -26,6 +32,15 @@ CheckTls check_tls_of(const config::Upstream& upstream, std::string_view address
           .context = std::move(context),
           .name = std::move(name),
           .verify_name = std::move(must_be)};
+}
+
+CheckHttp check_http_of(const config::Upstream& upstream) {
+  using config::HttpVersion;
+  if (upstream.health.type == config::HealthType::kGrpc) return CheckHttp::kHttp2;
+  if (upstream.protocol != config::Protocol::kHttp || !upstream.speaks(HttpVersion::kHttp2)) {
+    return CheckHttp::kHttp1;
+  }
+  return upstream.speaks(HttpVersion::kHttp1) ? CheckHttp::kByAlpn : CheckHttp::kHttp2;
 }
 
 struct HealthChecker::Impl final : WatchedOwner {
@@ -68,6 +83,11 @@ struct HealthChecker::Impl final : WatchedOwner {
     starting = false;
   }
 
+  h2::SessionScratch& scratch() override {
+    if (!h2_scratch) h2_scratch.emplace(kCheckHead.header_bytes, kCheckHead.fields);
+    return *h2_scratch;
+  }
+
   void retire(std::unique_ptr<Watched> watched) {
     waiting.erase(std::remove(waiting.begin(), waiting.end(), watched.get()), waiting.end());
     watched->stop();
@@ -83,6 +103,7 @@ struct HealthChecker::Impl final : WatchedOwner {
   ChunkPool chunks{kChunksMax};
   TlsShard tls;
   StreamEnv env;
+  std::optional<h2::SessionScratch> h2_scratch;  // made when first needed
   std::vector<std::unique_ptr<Watched>> watched;
   std::vector<std::unique_ptr<Watched>> leaving;  // stopped, their sockets not closed yet
   std::deque<Watched*> waiting;
@@ -101,7 +122,8 @@ HealthChecker::~HealthChecker() {
 namespace {
 
 bool is_same(const CheckTarget& a, const CheckTarget& b) {
-  return a.id == b.id && a.address == b.address && a.health == b.health && a.state == b.state;
+  return a.id == b.id && a.address == b.address && a.health == b.health && a.state == b.state &&
+         a.http == b.http;
 }
 
 }  // namespace

@@ -55,6 +55,12 @@ struct CheckTls {
 [[nodiscard]] CheckTls check_tls_of(const config::Upstream& upstream, std::string_view address,
                                     std::shared_ptr<TlsClientContext> context);
 
+// What a check that asks over HTTP speaks. Without TLS kByAlpn is HTTP/1.1.
+enum class CheckHttp : uint8_t { kHttp1, kHttp2, kByAlpn };
+
+// For checks of servers of `upstream`, whose health.type is not kOff: as requests do.
+[[nodiscard]] CheckHttp check_http_of(const config::Upstream& upstream);
+
 struct CheckTarget {
   std::string id;  // "upstream/server", unique
   ServerAddress address;
@@ -62,6 +68,7 @@ struct CheckTarget {
   config::Health health;  // type is not kOff
   std::shared_ptr<ServerHealth> state;
   CheckTls tls{};
+  CheckHttp http = CheckHttp::kHttp1;
 };
 
 class HealthEvents {

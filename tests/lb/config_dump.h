@@ -107,7 +107,7 @@ inline void dump(std::ostream& out, const Route& r) {
 inline void dump(std::ostream& out, const Health& h) {
   out << " health " << int(h.type) << ' ' << h.interval << ' ' << h.fast_interval << ' '
       << h.down_interval << ' ' << h.timeout << ' ' << h.rise << ' ' << h.fall << ' '
-      << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host;
+      << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host << ' ' << h.service;
   for (const StatusRange& range : h.expect_status) out << ' ' << range.first << '-' << range.last;
   out << ' ' << h.expect_body << ' ' << int(h.send_proxy) << '\n';
 }

@@ -44,6 +44,7 @@ std::string table(const Section& section) {
 std::string company(const std::string& path, std::string_view key) {
   if (path == "upstreams.NAME.balance" && key == "choices") return "algorithm = 'least_requests'\n";
   if (path == "upstreams.NAME.balance" && key == "key") return "algorithm = 'hash'\n";
+  if (path == "upstreams.NAME.health" && key == "service") return "type = 'grpc'\n";
   if (path == "upstreams.NAME.health" && key != "type") return "type = 'http'\n";
   if (path == "listeners.NAME.limits" && key == "uri_bytes") return "header_bytes = '64KiB'\n";
   if (path == "listeners.NAME.proxy_protocol") {
@@ -107,7 +108,8 @@ Around place_of(const Section& section, std::string_view key) {
   if (path == "upstreams.NAME.health.expect") {
     head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
   }
-  if (path == "upstreams.NAME.pool" && key == "max_streams_per_connection") {
+  if ((path == "upstreams.NAME.pool" && key == "max_streams_per_connection") ||
+      (path == "upstreams.NAME.health" && key == "service")) {
     head = "http_versions = 'h2'\n" + head;
   }
   if (path.starts_with("tls.profiles.NAME.")) {

@@ -69,7 +69,8 @@ class ScriptedServer final : public AcceptOwner {
     served_.push_back(std::make_unique<Served>(*this));
     Served& served = *served_.back();
     io_.adopt(served.socket, fd);
-    if (script_.when == When::kAccepted) return served.answer();
+    if (script_.when == When::kAccepted) served.answer();
+    if (served.answered && script_.end != End::kStay) return;
     io_.set_receiving(served.socket, true);
   }
 
