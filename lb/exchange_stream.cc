@@ -102,6 +102,9 @@ void Exchange::on_stream_head(const h2::HeadBuilder& head, bool end) {
   if (head.built().status < 200) return interim_response();
   const http1::Head& read = response_parser_->head();
   if (!end && read.body == BodyKind::kLength) server_stream_->expect_body(read.content_length);
+  // To HEAD, and with 204 or 304, there is none (RFC 9110 6.4.1): over HTTP/1 bytes of it would be
+  // taken for the next response.
+  if (!end && read.body == BodyKind::kNone) server_stream_->expect_body(0);
   head_ends_ = end;
   start_response({});
 }

@@ -22,16 +22,44 @@
 #include "lb/config/load.h"
 #include "lb/worker.h"
 #include "proto/http1_write.h"
+#include "proto/http2_frame.h"
 #include "proto/http2_head.h"
+#include "tests/support/h2_answers.h"
+#include "tests/support/hpack.h"
 #include "tools/demo_origin.h"
 
 namespace {
 
 std::atomic<uint64_t> g_allocations{0};
+bool g_counting = true;  // one thread
+
+void count_one() {
+  if (g_counting) g_allocations.fetch_add(1, std::memory_order_relaxed);
+}
+
+// What the test's own peers allocate is not the balancer's.
+struct Uncounted {
+  Uncounted() { g_counting = false; }
+  ~Uncounted() { g_counting = true; }
+  Uncounted(const Uncounted&) = delete;
+  Uncounted& operator=(const Uncounted&) = delete;
+};
+
+}  // namespace
+
+// By --wrap: malloc(3) of our libraries, which HPACK's memory comes from (proto/http2_blocks.cc).
+extern "C" void* __real_malloc(size_t bytes);   // NOLINT(bugprone-reserved-identifier)
+extern "C" void* __wrap_malloc(size_t bytes);   // NOLINT(bugprone-reserved-identifier)
+extern "C" void* __wrap_malloc(size_t bytes) {  // NOLINT(bugprone-reserved-identifier)
+  count_one();
+  return __real_malloc(bytes);
+}
+
+namespace {
 
 void* counted(size_t bytes) {
-  g_allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = malloc(bytes);
+  count_one();
+  void* memory = __real_malloc(bytes);
   if (memory == nullptr) abort();
   return memory;
 }
@@ -45,7 +73,7 @@ void* operator new[](size_t bytes) {
   return counted(bytes);
 }
 void* operator new(size_t bytes, std::align_val_t alignment) {
-  g_allocations.fetch_add(1, std::memory_order_relaxed);
+  count_one();
   const auto align = static_cast<size_t>(alignment);
   void* memory = aligned_alloc(align, (bytes + align - 1) / align * align);
   if (memory == nullptr) abort();
@@ -168,6 +196,188 @@ int run(const EngineOptions& options, const std::string& request) {
   return good && allocations == 0 ? 0 : 1;
 }
 
+// An origin that speaks HTTP/2.
+class H2Origin final : public AcceptOwner {
+ public:
+  H2Origin(Io& io, int fd) : io_(io), fd_(fd) { io_.listen(fd_, *this); }
+  void stop() {
+    io_.unlisten(fd_);
+    for (const auto& served : served_) {
+      if (served->socket.open()) io_.close(served->socket);
+    }
+  }
+  [[nodiscard]] size_t requests() const {
+    size_t sum = 0;
+    for (const auto& served : served_) sum += served->answers.streams.size();
+    return sum;
+  }
+  void on_accepted(int fd, const PeerAddress& /*peer*/) override {
+    const Uncounted peer;
+    served_.push_back(std::make_unique<Served>(io_));
+    io_.adopt(served_.back()->socket, fd);
+    io_.set_receiving(served_.back()->socket, true);
+  }
+
+ private:
+  struct Served final : SocketOwner {
+    explicit Served(Io& from) : io(from), socket(*this) {}
+    void on_connected(Socket& /*socket*/, int /*error*/) override {}
+    void on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) override {
+      const Uncounted peer;
+      answers.feed({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      const iovec piece{.iov_base = answers.sent.data(), .iov_len = answers.sent.size()};
+      if (io.send(socket, {&piece, 1}) != static_cast<ssize_t>(piece.iov_len)) abort();
+      answers.sent.clear();
+      answers.said.clear();
+    }
+    void on_receive_end(Socket& /*socket*/, int /*error*/) override { io.close(socket); }
+    void on_writable(Socket& /*socket*/) override {}
+    void on_closed(Socket& /*socket*/) override {}
+    Io& io;
+    Socket socket;
+    h2::Answers answers;
+  };
+  Io& io_;
+  int fd_;
+  std::vector<std::unique_ptr<Served>> served_;
+};
+
+// One client connection's end of HTTP/2: the same head each time, but for a field that goes into
+// the dynamic table, and so pushes older ones out.
+struct H2Caller {
+  int fd = -1;
+  uint32_t stream = 1;
+  std::string got{};
+
+  [[nodiscard]] bool write_all(std::string_view bytes) const {
+    return write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+  }
+  [[nodiscard]] bool begin() const {
+    char settings[h2::kFrameHeaderBytes];
+    h2::write_frame_header({.type = static_cast<uint8_t>(h2::FrameType::kSettings)}, settings);
+    return write_all(std::string(h2::kPreface) + std::string(settings, sizeof settings));
+  }
+  [[nodiscard]] bool ask() const {
+    char value[16];
+    snprintf(value, sizeof value, "%08u", stream);
+    const std::string block = std::string("\x82\x86\x84") +  // GET, http, /
+                              h2::hpack_literal(":authority", "localhost") +
+                              h2::hpack_literal("user-agent", "alloc_test") +
+                              h2::hpack_literal("x-request-id", value, h2::kWithIndexing);
+    char head[h2::kFrameHeaderBytes];
+    h2::write_frame_header({.length = static_cast<uint32_t>(block.size()),
+                            .type = static_cast<uint8_t>(h2::FrameType::kHeaders),
+                            .flags = h2::flag::kEndHeaders | h2::flag::kEndStream,
+                            .stream = stream},
+                           head);
+    return write_all(std::string(head, sizeof head) + block);
+  }
+  // Takes what came. True: the answer to the last request has ended.
+  [[nodiscard]] bool answered(std::string& body) {
+    char room[4096];
+    const ssize_t count = recv(fd, room, sizeof room, MSG_DONTWAIT);
+    if (count > 0) got.append(room, static_cast<size_t>(count));
+    while (got.size() >= h2::kFrameHeaderBytes) {
+      const h2::FrameHeader frame = h2::read_frame_header(got.data());
+      if (got.size() < h2::kFrameHeaderBytes + frame.length) return false;
+      const bool is_data = frame.type == static_cast<uint8_t>(h2::FrameType::kData);
+      if (is_data) body += got.substr(h2::kFrameHeaderBytes, frame.length);
+      got.erase(0, h2::kFrameHeaderBytes + frame.length);
+      if (frame.stream != stream || !frame.has(h2::flag::kEndStream)) continue;
+      stream += 2;
+      return true;
+    }
+    return false;
+  }
+};
+
+bool exchange_all_h2(Io& io, Worker& worker, std::vector<H2Caller>& callers,
+                     std::string_view wanted) {
+  std::vector<std::string> bodies;
+  std::vector<bool> done;
+  {
+    const Uncounted peer;
+    bodies.resize(callers.size());
+    done.resize(callers.size());
+    for (const H2Caller& caller : callers) {
+      if (!caller.ask()) return false;
+    }
+  }
+  size_t left = callers.size();
+  for (int turn = 0; left > 0 && turn < 1'000'000; ++turn) {
+    io.run_once(0);
+    worker.after_turn();
+    const Uncounted peer;
+    for (size_t i = 0; i < callers.size(); ++i) {
+      if (done[i] || !callers[i].answered(bodies[i])) continue;
+      if (bodies[i] != wanted) return false;
+      done[i] = true;
+      --left;
+    }
+  }
+  const Uncounted peer;
+  bodies.clear();
+  return left == 0;
+}
+
+// Whole requests of HTTP/2 clients, to a server of either version.
+int run_h2(const EngineOptions& options, bool h2_server) {
+  EngineResult engine = make_engine(options);
+  Io& io = *engine.io;
+  const int origin_fd = listen_any();
+  const int front_fd = listen_any();
+  std::unique_ptr<DemoOrigin> plain;
+  std::unique_ptr<H2Origin> multiplexed;
+  if (h2_server) {
+    multiplexed = std::make_unique<H2Origin>(io, origin_fd);
+  } else {
+    plain = std::make_unique<DemoOrigin>(io, origin_fd);
+  }
+  config::LoadResult loaded = config::load_text(
+      "version = 1\n[listeners.web]\nbind = \"127.0.0.1:1\"\n[[routes]]\nname = \"all\"\n"
+      "upstream = \"o\"\n[upstreams.o]\nservers = [{ address = \"" +
+          bound(origin_fd).text() + "\" }]\n" + (h2_server ? "http_versions = [\"h2\"]\n" : ""),
+      "test");
+  if (loaded.config == nullptr) return 1;
+  std::array<ShardLoad, 1> loads;
+  uint64_t allocations = 0;
+  bool good = true;
+  {
+    Worker worker(io, {.loads = loads, .clients_max = 1000});
+    const ListenFd listen{.id = 1, .listener = 0, .fd = front_fd};
+    worker.apply(Snapshot::build(std::move(loaded.config), nullptr, 1), {&listen, 1}, nullptr);
+    std::vector<H2Caller> callers(kClients);
+    const ServerAddress front = bound(front_fd);
+    for (H2Caller& caller : callers) {
+      caller.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      good = good && connect(caller.fd, front.get(), front.length) == 0 && caller.begin();
+    }
+    const std::string_view wanted = h2_server ? "hi" : "Hello from Ringway\n";
+    const auto many = [&](int count) {
+      for (int i = 0; i < count && good; ++i) good = exchange_all_h2(io, worker, callers, wanted);
+    };
+    many(kWarmUp);
+    const uint64_t before = g_allocations.load();
+    many(kCounted);
+    allocations = g_allocations.load() - before;
+    good = good && (!h2_server || multiplexed->requests() == kClients * (kWarmUp + kCounted));
+    for (const H2Caller& caller : callers) close(caller.fd);
+    worker.stop();
+    if (plain != nullptr) plain->close_all();
+    if (multiplexed != nullptr) multiplexed->stop();
+    for (int i = 0; i < 100'000 && !worker.finished(); ++i) {
+      io.run_once(0);
+      worker.after_turn();
+    }
+    for (int i = 0; i < 100; ++i) io.run_once(1);
+  }
+  close(origin_fd);
+  printf("%s: %d HTTP/2 requests to a server of HTTP/%d, %llu allocations%s\n", io.name(),
+         kClients * kCounted, h2_server ? 2 : 1, static_cast<unsigned long long>(allocations),
+         good ? "" : ", FAILED");
+  return good && allocations == 0 ? 0 : 1;
+}
+
 // A handshake looks its server name up: exact, by wildcard, unknown, and none at all.
 int look_up_names() {
   auto certificate = std::make_shared<TlsCertificate>();
@@ -250,6 +460,8 @@ int main() {
   for (const EngineOptions& options : all) {
     failed += run(options, small);
     failed += run(options, large);
+    failed += run_h2(options, false);
+    failed += run_h2(options, true);
   }
   return failed == 0 ? 0 : 1;
 }

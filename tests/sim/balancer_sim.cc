@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <stdlib.h>
 
+#include "tests/sim/h2_actors.h"
 #include "tests/sim/http_world.h"
 
 using namespace ringway;
@@ -19,6 +20,7 @@ struct Sum {
   uint64_t answered = 0;
   uint64_t refused = 0;
   uint64_t queued = 0;
+  uint64_t h2_answered = 0;
   uint64_t lent = 0;
   uint64_t tls = 0;  // handshakes
   uint64_t resumed = 0;
@@ -29,11 +31,12 @@ struct Sum {
 
   // How often what happened.
   [[nodiscard]] std::string text() const {
-    std::string out = std::to_string(answered) + " answered, " + std::to_string(refused) +
-                      " refused, " + std::to_string(queued) + " queued, " + std::to_string(lent) +
-                      " lent, " + std::to_string(tls) + " TLS, " + std::to_string(resumed) +
-                      " resumed, " + std::to_string(early) + " early, " +
-                      std::to_string(early_rejected) + " rejected; connections";
+    std::string out = std::to_string(answered) + " answered (" + std::to_string(h2_answered) +
+                      " over HTTP/2), " + std::to_string(refused) + " refused, " +
+                      std::to_string(queued) + " queued, " + std::to_string(lent) + " lent, " +
+                      std::to_string(tls) + " TLS, " + std::to_string(resumed) + " resumed, " +
+                      std::to_string(early) + " early, " + std::to_string(early_rejected) +
+                      " rejected; connections";
     for (size_t i = 0; i < kHows; ++i) {
       out += " " + std::string(kHowNames[i]) + " " + std::to_string(handed[i]);
     }
@@ -59,6 +62,7 @@ void run_seed(uint64_t seed, bool faults, Sum& sum) {
   sum.resumed += world.tls_clients.resumed;
   sum.early += world.tls_clients.early_accepted;
   sum.early_rejected += world.tls_clients.early_rejected;
+  sum.h2_answered += world.h2_answered;
   for (size_t i = 0; i < kHows; ++i) sum.handed[i] += world.handed[i];
   for (size_t i = 0; i < kCloseReasons; ++i) sum.closed[i] += world.closed[i];
 }
@@ -87,6 +91,10 @@ TEST_CASE("Balancer: seeds with faults -> nothing mixed, nothing leaked, everyth
   MESSAGE(sum.text());
   CHECK((first > 0 || sum.answered > count));
   if (count < 1000) return;
+  CHECK(sum.h2_answered > count / 4);
+  CHECK(SimH2Origin::served > count / 4);
+  CHECK(SimH2Origin::goaways > 0);
+  CHECK(SimH2Origin::refusals > 0);
   // Everything that depends on the pools was met.
   CHECK(sum.queued > 0);
   CHECK(sum.lent > 0);

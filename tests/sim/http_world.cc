@@ -7,6 +7,7 @@
 
 #include "core/tls_certificate.h"
 #include "proto/proxy_header.h"
+#include "tests/sim/h2_actors.h"
 #include "tests/support/make_certificate.h"
 
 namespace ringway {
@@ -45,9 +46,6 @@ std::string Asked::bytes() const {
   return text + "0\r\n\r\n";
 }
 
-namespace {
-
-// The numbers of "/1/2/3/4".
 bool parse_path(std::string_view head, Asked& out) {
   const size_t from = head.find(' ');
   if (from == std::string_view::npos) return false;
@@ -69,6 +67,8 @@ bool parse_path(std::string_view head, Asked& out) {
   return true;
 }
 
+namespace {
+
 // Undoes chunked coding of a whole message. 0: not complete yet; else the bytes used.
 size_t take_chunks(std::string_view in, std::string& body) {
   size_t at = 0;
@@ -77,7 +77,10 @@ size_t take_chunks(std::string_view in, std::string& body) {
     if (line == std::string_view::npos) return 0;
     const size_t size = strtoull(std::string(in.substr(at, line - at)).c_str(), nullptr, 16);
     at = line + 2;
-    if (size == 0) return in.size() >= at + 2 ? at + 2 : 0;
+    if (size == 0) {  // Trailers, or none.
+      const size_t end = in.find("\r\n\r\n", at - 2);
+      return end == std::string_view::npos ? 0 : end + 4;
+    }
     if (in.size() < at + size + 2) return 0;
     body.append(in.substr(at, size));
     at += size + 2;
@@ -273,8 +276,9 @@ HttpWorld::HttpWorld(uint64_t seed, bool faults)
   for (int i = 0; i < 3; ++i) {
     ServerAddress at;
     REQUIRE(parse_address("10.0.1." + std::to_string(i + 1) + ":8080", at));
-    origins_.push_back(std::make_unique<SimServer>(
-        net, servers_io_, at, [](SimConnection&) { return std::make_unique<SimOrigin>(); }));
+    origins_.push_back(std::make_unique<SimServer>(net, servers_io_, at, [faults](SimConnection&) {
+      return std::make_unique<SimAnyOrigin>(faults);
+    }));
   }
   for (uint32_t i = 0; i < loads_.size(); ++i) {
     const WorkerOptions options{.shard = i,
@@ -321,9 +325,11 @@ std::string HttpWorld::configuration(uint64_t generation) {
   const std::string version = versions[proxied_ ? (seed_ / 4 + generation) % 3 : 0];
   const std::string send = "send_proxy_protocol = \"" + version + "\"\n";
   const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
+  const uint64_t mode = prng_.below(5);
+  const bool h2 = prng_.below(2) == 0 && version == "off" && mode != 0;
   const std::string pool =
-      "reuse = \"" + std::string(modes[prng_.below(5)]) +
-      "\"\nmax_connections_per_server = " + limit() + "\nmax_idle_per_server = " + limit() +
+      "reuse = \"" + std::string(modes[mode]) + "\"\nmax_connections_per_server = " + limit() +
+      "\nmax_idle_per_server = " + limit() +
       "\nwarm = " + std::to_string(prng_.below(3) * (version == "off" ? 1 : 0)) +
       (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
       (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
@@ -338,7 +344,7 @@ std::string HttpWorld::configuration(uint64_t generation) {
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
-         servers + "]\n" + send +
+         servers + "]\n" + send + (h2 ? "http_versions = [\"h2\"]\n" : "") +
          "[upstreams.app.timeouts]\nqueue = \"off\"\n"
          "[upstreams.app.pool]\nidle_timeout = \"2s\"\n" +
          pool + "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" + servers +
@@ -400,21 +406,45 @@ void HttpWorld::notify(Budget& budget, uint32_t shard) {
   shards_[shard]->tell({.kind = ShardMail::Kind::kNotify, .object = &budget});
 }
 
+Asked HttpWorld::ask(uint64_t id) {
+  Asked asked{.id = id, .answer_bytes = prng_.below(1 + (1U << prng_.below(17)))};
+  // Mostly good servers; each kind of bad one now and then.
+  asked.act = static_cast<Act>(prng_.below(prng_.below(3) == 0 ? uint64_t(Act::kCount) : 6));
+  // A HEAD has no body to cut: the server would only close an idle connection without a word.
+  asked.head = prng_.below(12) == 0 && asked.act != Act::kCut;
+  if (!asked.head && prng_.below(3) == 0) {
+    asked.body_bytes = 1 + prng_.below(1U << prng_.below(17));
+  }
+  asked.chunked = prng_.below(2) == 0;
+  return asked;
+}
+
+void HttpWorld::add_h2_client(uint64_t number) {
+  SimH2Client::Script script;
+  script.first = proxied_ ? header_of(number) : "";
+  script.faults = faults_;
+  for (uint64_t i = 0, count = 1 + prng_.below(12); i < count; ++i) {
+    script.asked.push_back(ask(number * 100 + i + 1));
+  }
+  if (prng_.below(4) == 0) {
+    script.read_slice = 1 + prng_.below(4096);
+    script.read_pause_us = static_cast<int64_t>(prng_.below(2'000));
+  }
+  Client client;
+  client.h2 = std::make_unique<SimH2Client>(net, clients_io_, std::move(script), prng_.fork());
+  client.h2->start(front_, static_cast<int64_t>(prng_.below(100'000)));
+  clients_.push_back(std::move(client));
+}
+
 void HttpWorld::add_client(uint64_t number) {
+  // TLS clients have no ALPN here, so they speak HTTP/1.
+  if (!tls_ && prng_.below(2) == 0) return add_h2_client(number);
   Client client;
   client.tcp = prng_.below(4) == 0;
   SimClient::Script script;
   std::string all = proxied_ ? header_of(number) : "";
   for (uint64_t i = 0, count = 1 + prng_.below(6); i < count; ++i) {
-    Asked asked{.id = number * 100 + i + 1,
-                .answer_bytes = prng_.below(1 + (1U << prng_.below(17)))};
-    // Mostly good servers; each kind of bad one now and then.
-    asked.act = static_cast<Act>(prng_.below(prng_.below(3) == 0 ? uint64_t(Act::kCount) : 6));
-    // A HEAD has no body to cut: the server would only close an idle connection without a word.
-    asked.head = prng_.below(12) == 0 && asked.act != Act::kCut;
-    if (!asked.head && prng_.below(3) == 0)
-      asked.body_bytes = 1 + prng_.below(1U << prng_.below(17));
-    asked.chunked = prng_.below(2) == 0;
+    const Asked asked = ask(number * 100 + i + 1);
     all += asked.bytes();
     client.asked.push_back(asked);
   }
@@ -442,7 +472,7 @@ void HttpWorld::add_client(uint64_t number) {
 
 bool HttpWorld::clients_done() const {
   for (const Client& client : clients_) {
-    if (!client.sim->done()) return false;
+    if (!(client.h2 != nullptr ? client.h2->done() : client.sim->done())) return false;
   }
   return true;
 }
@@ -477,6 +507,14 @@ std::string HttpWorld::check() {
 
 // Reads the answers in order. Only the last one may be cut, and only where something went wrong.
 std::string HttpWorld::check_client(const Client& client) {
+  if (client.h2 != nullptr) {
+    if (!client.h2->fatal().empty()) return "the balancer breaks HTTP/2: " + client.h2->fatal();
+    for (const auto& stream : client.h2->streams()) {
+      const std::string wrong = check_h2_stream(*stream);
+      if (!wrong.empty()) return wrong;
+    }
+    return "";
+  }
   std::string_view in = client.sim->connection().received();
   for (const Asked& asked : client.asked) {
     const std::string who = "request " + std::to_string(asked.id) + ": ";
@@ -514,8 +552,11 @@ std::string HttpWorld::check_client(const Client& client) {
       return "";
     }
     if (status == "200" || status == "204") {
-      const std::string id = "X-Id: " + std::to_string(asked.id) + "\r\n";
-      if (head.find(id) == std::string_view::npos) {
+      const std::string id = "-Id: " + std::to_string(asked.id) + "\r\n";
+      std::string small = id;  // As servers of HTTP/2 write it.
+      small[1] = 'i';
+      if (head.find("X" + id) == std::string_view::npos &&
+          head.find("x" + small) == std::string_view::npos) {
         // Layer 4 relays malformed answers too.
         if (client.tcp && asked.act == Act::kMalformed) return "";
         return who + "answered with another's response";

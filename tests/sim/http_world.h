@@ -45,6 +45,12 @@ struct Asked {
 // The bytes that belong to request `id`, as a body of either direction.
 [[nodiscard]] std::string body_of(uint64_t id, size_t bytes, bool answer);
 
+// The numbers of "GET /1/2/3/4 ...".
+[[nodiscard]] bool parse_path(std::string_view head, Asked& out);
+
+class SimH2Client;
+struct SimH2Stream;
+
 // A simulated origin: reads requests strictly, checks their bodies, answers as they ask.
 class SimOrigin final : public SimHandler {
  public:
@@ -117,10 +123,11 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   void on_sim_timer(uint32_t tag) override;
 
   SimNet net;
-  uint64_t answered = 0;  // 200 and 204 with the right bytes
-  uint64_t refused = 0;   // error answers of the balancer's own
-  uint64_t queued = 0;    // waited for room
-  uint64_t lent = 0;      // connections that changed shards
+  uint64_t answered = 0;     // 200 and 204 with the right bytes
+  uint64_t refused = 0;      // error answers of the balancer's own
+  uint64_t queued = 0;       // waited for room
+  uint64_t h2_answered = 0;  // of these, to HTTP/2 clients
+  uint64_t lent = 0;         // connections that changed shards
   SimTlsStore tls_clients;
   std::array<uint64_t, kHows> handed{};          // by How
   std::array<uint64_t, kCloseReasons> closed{};  // by CloseReason
@@ -130,6 +137,7 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
     std::unique_ptr<SimClient> sim;
     std::vector<Asked> asked;  // in order, pipelined
     bool tcp = false;
+    std::unique_ptr<SimH2Client> h2;  // instead of `sim`
   };
 
   void add_client(uint64_t number);
@@ -138,6 +146,9 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   [[nodiscard]] std::string limit();
   [[nodiscard]] bool clients_done() const;
   [[nodiscard]] std::string check_client(const Client& client);
+  [[nodiscard]] std::string check_h2_stream(const SimH2Stream& stream);
+  [[nodiscard]] Asked ask(uint64_t id);
+  void add_h2_client(uint64_t number);
   [[nodiscard]] std::string check_gauges();
   void add_up(const Snapshot& snapshot, uint32_t shard);
   std::vector<const void*> counted_;
