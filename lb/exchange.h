@@ -187,6 +187,8 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
 
   // Ends (exchange_end.cc).
   Step answer(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra = {});
+  Step answer_grpc(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra);
+  [[nodiscard]] bool is_grpc() const;
   Step respond(const http1::OwnResponse& response, EndedBy by, std::string_view cause);
   Step redirect();
   // The connection, if there is one, is clean and goes back, or is closed; the server is released.

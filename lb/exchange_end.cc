@@ -5,11 +5,13 @@
 #include "lb/http2_client.h"
 #include "lb/tls/client_facts.h"
 #include "lb/worker.h"
+#include "proto/grpc.h"
 
 namespace ringway {
 
 Exchange::Step Exchange::answer(uint16_t status, EndedBy by, std::string_view cause,
                                 std::string_view extra) {
+  if (stream_ != nullptr && is_grpc()) return answer_grpc(status, by, cause, extra);
   char body[192];
   http1::Out text(std::span<char>(body, sizeof body));
   text.put_number(status);
@@ -19,6 +21,22 @@ Exchange::Step Exchange::answer(uint16_t status, EndedBy by, std::string_view ca
   text.put(cause);
   text.put("\n");
   return respond({.status = status, .body = text.written(), .extra = extra}, by, cause);
+}
+
+bool Exchange::is_grpc() const {
+  const http1::Field* type = request().find("content-type");
+  return type != nullptr && grpc::is_content_type(request().value(*type));
+}
+
+// A gRPC client takes its error from Grpc-Status; what HTTP calls it would be guessed from.
+Exchange::Step Exchange::answer_grpc(uint16_t status, EndedBy by, std::string_view cause,
+                                     std::string_view extra) {
+  char lines[512];
+  http1::Out out(std::span<char>(lines, sizeof lines));
+  out.put(extra);
+  grpc::put_trailers_only(status, cause, out);
+  RW_CHECK(!out.full());  // Causes and what goes with them are short and our own.
+  return respond({.status = 200, .extra = out.written()}, by, cause);
 }
 
 Exchange::Step Exchange::respond(const http1::OwnResponse& response, EndedBy by,
