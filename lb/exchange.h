@@ -187,7 +187,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
 
   // Ends (exchange_end.cc).
   Step answer(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra = {});
-  Step answer_grpc(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra);
+  Step answer_grpc(uint16_t status, EndedBy by, std::string_view cause);
   [[nodiscard]] bool is_grpc() const;
   Step respond(const http1::OwnResponse& response, EndedBy by, std::string_view cause);
   Step redirect();

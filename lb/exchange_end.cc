@@ -11,7 +11,7 @@ namespace ringway {
 
 Exchange::Step Exchange::answer(uint16_t status, EndedBy by, std::string_view cause,
                                 std::string_view extra) {
-  if (stream_ != nullptr && is_grpc()) return answer_grpc(status, by, cause, extra);
+  if (stream_ != nullptr && is_grpc()) return answer_grpc(status, by, cause);
   char body[192];
   http1::Out text(std::span<char>(body, sizeof body));
   text.put_number(status);
@@ -29,13 +29,12 @@ bool Exchange::is_grpc() const {
 }
 
 // A gRPC client takes its error from Grpc-Status; what HTTP calls it would be guessed from.
-Exchange::Step Exchange::answer_grpc(uint16_t status, EndedBy by, std::string_view cause,
-                                     std::string_view extra) {
-  char lines[512];
+Exchange::Step Exchange::answer_grpc(uint16_t status, EndedBy by, std::string_view cause) {
+  constexpr size_t kMessageMax = 200;  // three times that, if all of it has to be encoded
+  char lines[1024];
   http1::Out out(std::span<char>(lines, sizeof lines));
-  out.put(extra);
-  grpc::put_trailers_only(status, cause, out);
-  RW_CHECK(!out.full());  // Causes and what goes with them are short and our own.
+  grpc::put_trailers_only(status, cause.substr(0, kMessageMax), out);
+  RW_CHECK(!out.full());
   return respond({.status = 200, .extra = out.written()}, by, cause);
 }
 

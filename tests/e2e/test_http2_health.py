@@ -6,9 +6,9 @@ import tempfile
 import unittest
 
 import h2client as h2
+from h2_origin import HTTP2, H2Origin
 from h2_support import H2Case
 from support import free_port, wait_until
-from test_http2_servers import HTTP2, H2Origin
 from test_tls import Authority
 
 QUICK = 'rise = 1, fall = 1, interval = "50ms", fast_interval = "50ms", down_interval = "50ms", timeout = "2s"'
