@@ -148,9 +148,9 @@ int Control::start() {
     return kExitInvalid;
   }
   // "epoll" means no ring at all in this process: some who write that may not have one.
-  EngineResult engine = make_engine(first_config_->engine.kind == config::EngineKind::kEpoll
-                                        ? EngineKind::kEpoll
-                                        : EngineKind::kAuto);
+  EngineResult engine =
+      make_engine(first_config_->engine.kind == config::EngineKind::kEpoll ? EngineKind::kEpoll
+                                                                           : EngineKind::kAuto);
   io_ = std::move(engine.io);
   io_->set_wake_owner(*this);
   shards_.set_control(*io_);
@@ -297,14 +297,13 @@ void Control::update_health() {
       ServerObject& object = *current_->servers[i][j];
       const config::ServerState state = object.controls.settings(server).state;
       if (state == config::ServerState::kMaintenance) continue;  // Nobody asks how it is.
-      targets.push_back(
-          {.id = upstream.name + "/" + server.name,
-           .address = server.address,
-           .address_text = server.address_text,
-           .health = upstream.health,
-           .state = object.health,
-           .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i)),
-           .http = check_http_of(upstream)});
+      targets.push_back({.id = upstream.name + "/" + server.name,
+                         .address = server.address,
+                         .address_text = server.address_text,
+                         .health = upstream.health,
+                         .state = object.health,
+                         .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i)),
+                         .http = check_http_of(upstream)});
     }
   }
   health_->set_targets(std::move(targets));

@@ -129,7 +129,7 @@ const llhttp_settings_t& HeadParser::State::settings_of(bool plain) {
     llhttp_settings_t plain;
   };
   static const Both both = [] {
-    Both made;
+    Both made{};
     llhttp_settings_init(&made.plain);
     made.plain.on_headers_complete = on_headers_complete;
     made.whole = made.plain;
@@ -480,11 +480,7 @@ HeadParser::Status HeadParser::parse(std::string_view bytes) {
   RW_CHECK(bytes.size() >= s.seen);
   s.base = bytes.data();
   const auto end = static_cast<uint32_t>(std::min<size_t>(bytes.size(), s.limits.header_bytes));
-  if (s.seen > s.start_at) {
-    s.feed(end);
-  } else if (s.skip_empty_lines(end) && !s.take_plain(end)) {
-    s.feed(end);
-  }
+  if (s.seen > s.start_at || (s.skip_empty_lines(end) && !s.take_plain(end))) s.feed(end);
   if (s.status == Status::kNeedMore && end == s.limits.header_bytes) {
     return s.fail({HeadError::kHeadTooLarge, end});
   }
