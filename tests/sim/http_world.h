@@ -48,6 +48,9 @@ struct Asked {
 // The numbers of "GET /1/2/3/4 ...".
 [[nodiscard]] bool parse_path(std::string_view head, Asked& out);
 
+// Undoes chunked coding of a whole message. 0: not complete yet; else the bytes used.
+[[nodiscard]] size_t take_chunks(std::string_view in, std::string& body);
+
 class SimH2Client;
 struct SimH2Stream;
 
