@@ -1,7 +1,8 @@
 """bench/candidates.py - how each balancer is configured, and the command that starts it.
 
 Every writer gets the scenario, the port to listen on, the origin's port and a folder of its own, and
-returns the command. All have one thread, keep server connections, and log only where asked to.
+returns the command, or raises an OSError. All have one thread, keep server connections, and log only where
+asked to.
 """
 import dataclasses
 import pathlib
@@ -10,8 +11,10 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+from answers import answer_bytes
 from scenarios import Scenario
 
+FLOOR = "floor"  # bench/floor.cc: no balancer, what the others' cost is compared with
 CLIENTS_MAX = 12_000  # connections that a balancer must be willing to hold
 
 
@@ -22,6 +25,11 @@ class Candidate:
     write: Callable[[Scenario, int, int, pathlib.Path], list[str]]
     modes: tuple[str, ...]
     version: str
+    bare: bool = False  # only moves bytes
+
+    def can(self, scenario: Scenario) -> bool:
+        """Whether it takes part in that row."""
+        return scenario.mode in self.modes and (scenario.is_bare() or not self.bare)
 
 
 CIPHER = "TLS_AES_128_GCM_SHA256"  # what Ringway prefers, so for all
@@ -164,6 +172,18 @@ def nginx_http(scenario: Scenario, port: int, origin: int, folder: pathlib.Path)
 """
 
 
+def floor(program: str):
+    def write(scenario: Scenario, port: int, origin: int, _folder: pathlib.Path) -> list[str]:
+        words = [program, "--port", str(port), "--origin", str(origin)]
+        if scenario.mode == "tcp":
+            return [*words, "--mode", "l4"]
+        # It parses nothing, so it is told where messages end.
+        request = scenario.request()
+        return [*words, "--mode", "l7", "--request", str(len(request)), "--answer",
+                str(answer_bytes(origin, request)), "--close", str(int(scenario.reconnect))]
+    return write
+
+
 def stream_module() -> str:
     """The path of nginx's stream module; empty when it is not installed (it is not in nginx-light)."""
     for folder in ("/usr/lib/nginx/modules", "/usr/share/nginx/modules"):
@@ -178,7 +198,7 @@ def first_line(words: list[str]) -> str:
     return next(iter((done.stdout + done.stderr).splitlines()), "").strip()
 
 
-def installed(ringway_program: str) -> dict[str, Candidate]:
+def installed(ringway_program: str, floor_program: str) -> dict[str, Candidate]:
     """All candidates that can be started here, by name, in the order of the tables."""
     found = []
     if shutil.which(ringway_program):
@@ -193,4 +213,7 @@ def installed(ringway_program: str) -> dict[str, Candidate]:
     if shutil.which("nginx"):
         modes = ("http", "tcp") if stream_module() else ("http",)
         found.append(Candidate("nginx", "nginx", nginx, modes, first_line(["nginx", "-v"])))
+    if shutil.which(floor_program):
+        found.append(Candidate(FLOOR, floor_program, floor(floor_program), ("http", "tcp"),
+                               "bench/floor", bare=True))
     return {candidate.name: candidate for candidate in found}

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from answers import read_head
 from candidates import CERTIFICATE, Candidate
 from scenarios import Scenario
 
@@ -175,13 +176,8 @@ def ask(port: int, scenario: Scenario) -> bool:
         client.sendall(scenario.request())
         file = client.makefile("rb")
         if not scenario.echo:
-            status = file.readline()
-            length = None
-            while (line := file.readline()) not in (b"\r\n", b""):
-                name, _, value = line.partition(b":")
-                if name.strip().lower() == b"content-length":
-                    length = int(value)
-            if b" 200 " not in status or length != scenario.expect:
+            head = read_head(file)
+            if b" 200 " not in head.status or head.length != scenario.expect:
                 return False
         return len(file.read(scenario.expect)) == scenario.expect
 
@@ -195,6 +191,15 @@ def make_certificate(kind: str) -> bytes:
                         "/CN=bench.example.com", "-out", paths[0], "-keyout", paths[1]],
                        check=True, capture_output=True, timeout=60)
         return b"".join(path.read_bytes() for path in paths)
+
+
+def wait_for_listener(port: int):
+    """Until somebody accepts there, at most 5 s; what comes then will say why not."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
 
 
 def wait_for_answer(process: subprocess.Popen, port: int, scenario: Scenario, log: pathlib.Path):
@@ -229,6 +234,7 @@ class Bench:
                              str(self.echo_port)], LOAD_CPU)
 
     def __enter__(self):
+        wait_for_listener(self.http_port)
         return self
 
     def __exit__(self, *_):
@@ -249,8 +255,8 @@ class Bench:
                 if scenario.tls not in self.certificates:
                     self.certificates[scenario.tls] = make_certificate(scenario.tls)
                 (folder / CERTIFICATE).write_bytes(self.certificates[scenario.tls])
-            words = candidate.write(scenario, port, origin, folder)
             try:
+                words = candidate.write(scenario, port, origin, folder)
                 with log.open("wb") as sink, running(
                         words, BALANCER_CPU, stdout=sink, stderr=sink) as balancer:
                     wait_for_answer(balancer, port, scenario, log)

@@ -37,6 +37,10 @@ class Scenario:
         """Then there is no catch-all beside them: a request that no rule takes is refused."""
         return self.hosts > 0 or self.prefixes > 0
 
+    def is_bare(self) -> bool:
+        """Nothing but messages that are moved: no TLS, rules, logs, nor memory."""
+        return not (self.tls or self.has_rules() or self.access_log or self.memory)
+
     def path(self) -> str:
         return f"{self.prefix}/{self.expect}"
 

@@ -1,11 +1,12 @@
 """bench/tables.py - samples as Markdown tables, with ratios against haproxy in the same run."""
 import statistics
 
+from candidates import FLOOR
 from scenarios import GROUPS, Scenario
 
 YARDSTICK = "haproxy"
 TRAFFIC = ("scenario", "balancer", "CPU us/request", "best", "ratio to haproxy", "best ratio",
-           "over plain", "requests/s", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "CPU busy",
+           "over floor", "over plain", "requests/s", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "CPU busy",
            "RSS MiB", "PSS MiB", "errors")
 MEMORY = ("scenario", "balancer", "bytes/connection (PSS)", "ratio to haproxy",
           "bytes/connection (RSS)", "RSS MiB", "errors")
@@ -46,6 +47,10 @@ def ratio(value: float | None, base: float | None) -> str:
     return "-" if value is None or not base else f"{value / base:.2f}"
 
 
+def above(value: float | None, base: float | None) -> str:
+    return "" if value is None or base is None else f"{value - base:+.1f}"
+
+
 def mib(value: float | None) -> str:
     return "-" if value is None else f"{value / (1 << 20):.1f}"
 
@@ -56,9 +61,10 @@ def traffic_row(samples: Samples, scenario: Scenario, candidate: str) -> list[st
 
     best = samples.best(scenario.name, candidate, "cpu_us")
     over = ratio(median("cpu_us"), median("cpu_us", what=scenario.over)) if scenario.over else ""
+    floor = above(median("cpu_us"), median("cpu_us", FLOOR)) if candidate != FLOOR else ""
     return [scenario.name, candidate, shown(median("cpu_us"), ".1f"), shown(best, ".1f"),
             ratio(median("cpu_us"), median("cpu_us", YARDSTICK)),
-            ratio(best, samples.best(scenario.name, YARDSTICK, "cpu_us")), over,
+            ratio(best, samples.best(scenario.name, YARDSTICK, "cpu_us")), floor, over,
             shown(median("rps"), ",.0f"), ratio(median("rps"), median("rps", YARDSTICK)),
             shown(median("p50"), ".2f"), shown(median("p99"), ".2f"), shown(median("p999"), ".2f"),
             shown(median("cpu_busy"), ".0%"), mib(median("rss")), mib(median("pss")),

@@ -1,7 +1,9 @@
 // bench/load/bench_origin.cc - the server behind the balancers: HTTP/1.1 and raw echo, very cheap.
 //
 // bench_origin --http PORT --echo PORT: GET .../N answers N bytes; POST is drained by its
-// Content-Length and answered with 128 bytes. Knows only what bench/compare sends; not a server.
+// Content-Length and answered with 128 bytes. To a request with `Connection: close` it says the
+// same, but leaves the closing to its peer, which may be a bench/floor that forwards both as they
+// are. Knows only what bench/compare sends; not a server.
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -33,13 +35,12 @@ constexpr uint64_t kEchoListener = 2;
 struct Connection {
   int fd = -1;
   bool echo = false;
-  bool last_request = false;  // the one being read asks for the connection to be closed
-  bool closing = false;       // close once all has been sent
-  bool wants_out = false;     // the socket was full
-  size_t body_to_skip = 0;    // of the current request
-  size_t body_to_send = 0;    // of the current response, behind `out`
-  std::string in;             // the start of a head that is not complete yet
-  std::string out;            // not sent yet
+  bool says_close = false;  // the request being read does, so its answer does
+  bool wants_out = false;   // the socket was full
+  size_t body_to_skip = 0;  // of the current request
+  size_t body_to_send = 0;  // of the current response, behind `out`
+  std::string in;           // the start of a head that is not complete yet
+  std::string out;          // not sent yet
 };
 
 struct Request {
@@ -127,13 +128,11 @@ class Origin {
       return close(connection);
     }
     if (connection.wants_out) return;
-    if (connection.closing) return close(connection);
     // Requests that were read together with one whose answer had to wait.
     if ((events & EPOLLOUT) != 0 && !connection.in.empty()) {
       const std::string waiting = std::move(connection.in);
       connection.in.clear();
-      if (!answer(connection, waiting)) return close(connection);
-      if (connection.closing && !connection.wants_out) close(connection);
+      if (!answer(connection, waiting)) close(connection);
     }
   }
 
@@ -155,8 +154,7 @@ class Origin {
 
   // Answers all requests in `bytes`, and keeps what cannot be answered yet. False: close.
   bool answer(Connection& connection, std::string_view bytes) {
-    while (!bytes.empty() && !connection.closing) {
-      if (connection.wants_out) break;
+    while (!bytes.empty() && !connection.wants_out) {
       if (connection.body_to_skip > 0) {
         const size_t skip = std::min(connection.body_to_skip, bytes.size());
         connection.body_to_skip -= skip;
@@ -168,25 +166,24 @@ class Origin {
       if (end == std::string_view::npos) break;
       const Request request = read_head(bytes.substr(0, end + 4));
       bytes.remove_prefix(end + 4);
-      connection.last_request = request.close;
+      connection.says_close = request.close;
       connection.body_to_skip = request.post ? request.content_length : 0;
       if (connection.body_to_skip == 0) respond(connection, request.answer_length);
       if ((connection.out.size() >= kOutMax || connection.body_to_send > 0) && !flush(connection)) {
         return false;
       }
     }
-    if (!connection.closing) connection.in.assign(bytes);
+    connection.in.assign(bytes);
     if (connection.in.size() > kHeadMax && !connection.wants_out) return false;
     return connection.wants_out || flush(connection);
   }
 
   void respond(Connection& connection, size_t length) {
-    connection.closing = connection.last_request;
     std::array<char, 128> head;
     const int size = std::snprintf(head.data(), head.size(),
                                    "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain"
-                                   "\r\nContent-Length: %zu\r\n\r\n",
-                                   length);
+                                   "\r\nContent-Length: %zu\r\n%s\r\n",
+                                   length, connection.says_close ? "Connection: close\r\n" : "");
     connection.out.append(head.data(), static_cast<size_t>(size));
     if (length <= kInlineMax) {
       connection.out.append(body_, 0, length);
