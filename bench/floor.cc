@@ -10,9 +10,9 @@
 // that the load counts an error. No timeouts, limits or statistics. Both sides on 127.0.0.1.
 //
 // Affinity:  one thread, which runs the engine as Ringway's shards do by default.
-// Bounds:    behind a slow peer waits at most Stream::kHighWaterBytes and one read; kChunksMax.
-// Why:       what a balancer costs above this is its own; what lies below is the kernel's and
-//            core's.
+// Bounds:    behind a slow peer wait at most Stream::kHighWaterBytes and one read; kChunksMax
+//            chunks and kClientsMax clients in all, beyond which connections are closed.
+// Why:       what a balancer costs above this is its own, the rest is the kernel's and core's.
 #include <sys/resource.h>
 
 #include <algorithm>

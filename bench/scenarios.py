@@ -71,6 +71,20 @@ def keep_alive() -> list[Scenario]:
             for size, length in SIZES.items() for clients in CLIENTS]
 
 
+def new_connections() -> list[Scenario]:
+    """The same with a new client connection for every request; the usual one has its place in ALL."""
+    return [Scenario(f"h1-new-connection-{size}-c{clients}", GROUPS[1], clients, expect=length, reconnect=True, full=True)
+            for size, length in SIZES.items() for clients in CLIENTS
+            if size != "1MiB" and (size, clients) != ("128B", 64)]
+
+
+def layer4() -> list[Scenario]:
+    """HTTP that is relayed at layer 4: every size with every number of clients, kept and new connections."""
+    return [Scenario(f"l4-{'new-connection-' if new else ''}{size}-c{clients}", GROUPS[0], clients, expect=length,
+                     mode="tcp", reconnect=new, full=True)
+            for new in (False, True) for size, length in SIZES.items() for clients in CLIENTS if size != "1MiB"]
+
+
 def tls(name: str, key: str, **more) -> Scenario:
     return Scenario(f"tls-{name}-c64", GROUPS[5], 64, tls=key, **more)
 
@@ -88,8 +102,10 @@ ALL = [
     echo("l4-64B-c64"),
     echo("l4-new-connection-c64", reconnect=True),
     Scenario("l4-1MiB-c64", GROUPS[0], 64, expect=1 << 20, mode="tcp"),
+    *layer4(),
     *keep_alive(),
     Scenario("h1-new-connection-c64", GROUPS[1], 64, reconnect=True),
+    *new_connections(),
     Scenario("h1-post-10KiB-c64", GROUPS[1], 64, post=10 << 10),
     Scenario("h1-40-headers-c64", GROUPS[2], 64, fields=FORTY),
     Scenario("h1-500-hosts-c64", GROUPS[2], 64, hosts=500, host="h499.example.com", over=PLAIN),

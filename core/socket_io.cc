@@ -187,10 +187,16 @@ void SocketIo::set_receiving(Socket& socket, bool on) {
 ssize_t SocketIo::send(Socket& socket, std::span<const iovec> pieces) {
   RW_CHECK(socket.open() && !socket.closing_);
   end_patience(socket);
-  msghdr message{};
-  message.msg_iov = const_cast<iovec*>(pieces.data());  // sendmsg(2) does not write to it.
-  message.msg_iovlen = pieces.size();
-  const ssize_t sent = sendmsg(socket.fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  ssize_t sent = 0;
+  if (pieces.size() == 1) {  // Most are, and the kernel has less to look at.
+    sent = ::send(socket.fd_, pieces[0].iov_base, pieces[0].iov_len, kFlags);
+  } else {
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(pieces.data());  // sendmsg(2) does not write to it.
+    message.msg_iovlen = pieces.size();
+    sent = sendmsg(socket.fd_, &message, kFlags);
+  }
   if (sent >= 0) return sent;
   if (errno == EAGAIN || errno == EINTR) return 0;
   return -errno;

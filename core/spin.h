@@ -22,7 +22,7 @@ class Spin {
       window_us_ = now_us;
       spent_us_ = 0;
     }
-    if (spent_us_ >= kWindowUs / 5 || average_gap_us_ >= limit_us_) return 0;
+    if (spent_us_ >= kWindowUs / 5 || gap_sum_us_ >= 8 * limit_us_) return 0;
     return limit_us_;
   }
   // A wait has ended: events came after `gap_us`, of which `spun_us` were spent spinning.
@@ -30,14 +30,14 @@ class Spin {
     spent_us_ += spun_us;
     // One long pause is forgotten after a few short gaps.
     const int64_t capped = gap_us < 8 * limit_us_ ? gap_us : 8 * limit_us_;
-    average_gap_us_ += (capped - average_gap_us_) / 8;
+    gap_sum_us_ += capped - gap_sum_us_ / 8;
   }
 
  private:
   static constexpr int64_t kWindowUs = 1'000'000;
 
   int64_t limit_us_;
-  int64_t average_gap_us_ = 1'000'000;
+  int64_t gap_sum_us_ = 8'000'000;  // of about the last eight
   int64_t window_us_ = 0;
   int64_t spent_us_ = 0;
 };

@@ -96,7 +96,11 @@ TlsSession* TlsClientContext::start(TlsShard& shard, Stream& stream,
   RW_CHECK(&shard == shard_);
   SSL* ssl = SSL_new(context_);
   if (ssl == nullptr) return nullptr;
-  TlsSession* session = shard.sessions_.take(shard, stream, ssl, TlsSession::Role::kClient);
+  constexpr uint8_t kHttp1[] = "\x08http/1.1";
+  const bool offers =
+      !params.only_http1 || SSL_set_alpn_protos(ssl, kHttp1, sizeof kHttp1 - 1) == 0;
+  TlsSession* session =
+      offers ? shard.sessions_.take(shard, stream, ssl, TlsSession::Role::kClient) : nullptr;
   if (session == nullptr) {
     SSL_free(ssl);
     return nullptr;

@@ -47,6 +47,8 @@ struct TlsClientParams {
   // Goes out in clear before the ClientHello, in one send with it: a PROXY header. At most
   // kPrefaceBytes.
   std::string_view preface{};
+  // Only "http/1.1" is offered by ALPN, whatever the context's connections offer.
+  bool only_http1 = false;
   static constexpr size_t kPrefaceBytes = 4096;
 };
 

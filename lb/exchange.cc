@@ -166,15 +166,9 @@ size_t Exchange::on_request_bytes(std::string_view bytes) {
     case State::kRelay:
       if (request_done_ || send_broken_ || server_is_full()) return 0;
       return forward_body({}, bytes);
-    case State::kTunnel: {
-      if (bytes.empty() || server_ended_ || conn_->above_high_water()) return 0;
-      bytes_in_ += bytes.size();
-      const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
-      conn_->set_deadline(timeouts().tunnel_idle);
-      server_->stats().bytes_sent.add(bytes.size());
-      if (!conn_->write({&piece, 1})) cut_response("the server closed the tunnel");
-      return bytes.size();
-    }
+    case State::kTunnel:
+      if (bytes.empty() || server_ended_ || server_is_full()) return 0;
+      return tunnel_to_server(bytes);
     case State::kEarly:
     case State::kRoute:
     case State::kPickServer:
@@ -266,12 +260,14 @@ http1::RequestPlan Exchange::plan_request() {
                     .forwarded = listener.forwarded},
       .own = own_fields(),
       .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
-      .upgrade = head.upgrade,
+      // A stream can become a WebSocket and nothing else (RFC 8441 5); an Upgrade may be ignored.
+      .upgrade = head.upgrade && (server_stream_ == nullptr || websocket_by_stream()),
       .early_data = replayable_};
 }
 
 size_t Exchange::send_head(std::string_view bytes) {
   RW_CHECK(state_ == State::kSendHead && (conn_ != nullptr || server_stream_ != nullptr));
+  if (websocket_by_stream() && !may_open_websocket()) return 0;
   http1::Out out(worker_.render_buffer());
   if (proxy_due_) out.put(proxy_header());
   if (!http1::write_request_head(request(), plan_request(), out)) {
@@ -441,9 +437,9 @@ void Exchange::on_client_end(int error) {
   client_ended_ = true;
   if (state_ == State::kTunnel) {
     if (error != 0) return;  // The connection is being closed: on_client_gone() follows.
-    conn_->shutdown_send();
+    end_server_tunnel();
     if (server_ended_) return finish_when_flushed();
-    conn_->set_deadline(timeouts().half_closed);
+    set_server_deadline(timeouts().half_closed);
     return;
   }
   // A client that is gone before its answer has begun wants none (and frees its place); while the

@@ -88,6 +88,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void on_stream_head(const h2::HeadBuilder& head, bool end) override;
   void on_stream_data(std::string_view bytes) override;
   void on_stream_end(std::string_view trailers) override;
+  void on_stream_settings() override;
   void on_stream_drained() override;
   void on_stream_timeout() override;
   void on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view cause) override;
@@ -159,6 +160,10 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void hold_server();
   void release_server();
   size_t forward_by_stream(std::string_view head, std::string_view bytes);
+  [[nodiscard]] bool websocket_by_stream() const;
+  [[nodiscard]] bool may_open_websocket();
+  size_t tunnel_to_server(std::string_view bytes);
+  void end_server_tunnel();
 
   // To an HTTP/1 client or to a stream (exchange_client.cc).
   [[nodiscard]] bool to_client(std::string_view head, std::span<const iovec> body);
@@ -177,12 +182,13 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void interim_response();
   void start_response(std::string_view rest);
   void start_tunnel(std::string_view rest);
+  [[nodiscard]] bool write_tunnel_head(http1::Out& out);
   [[nodiscard]] http1::ResponsePlan plan_response(const http1::Head& response);
   void relay_response(std::string_view head, std::string_view bytes);
   void end_response(bool extra_bytes);
   void bad_response(std::string_view cause);
   void cut_response(std::string_view cause);
-  void tunnel_bytes(std::span<const std::byte> bytes);
+  void tunnel_bytes(std::string_view bytes);
   void tunnel_server_end(int error);
 
   // Ends (exchange_end.cc).

@@ -36,6 +36,7 @@ void Exchange::end_client_tunnel() {
 bool Exchange::to_client(std::string_view head, std::span<const iovec> body) {
   if (stream_ == nullptr) return client_.write(body);
   if (!head.empty() && !stream_->send_head(head, false, state_ == State::kTunnel)) {
+    response_started_ = false;
     bad_response("the response's head does not fit");
     return false;
   }

@@ -7,6 +7,7 @@
 #include "lb/http2_client.h"
 #include "lb/worker.h"
 #include "proto/http1_conn_hints.h"
+#include "proto/websocket.h"
 
 namespace ringway {
 
@@ -24,7 +25,7 @@ std::string_view text_of(std::span<const std::byte> bytes) {
 
 void Exchange::on_server_bytes(std::span<const std::byte> bytes) {
   RW_CHECK(conn_ != nullptr);
-  if (state_ == State::kTunnel) return tunnel_bytes(bytes);
+  if (state_ == State::kTunnel) return tunnel_bytes(text_of(bytes));
   // Bytes before the request was sent: whatever this is, it is no answer to it.
   if (state_ == State::kSendHead) return bad_response("bytes before the request");
   RW_CHECK(state_ == State::kRelay);
@@ -255,18 +256,28 @@ void Exchange::cut_response(std::string_view cause) {
   cut_client();
 }
 
-void Exchange::start_tunnel(std::string_view rest) {
+// An HTTP/2 server says 200, and leaves it to us to prove to the client that it has understood.
+bool Exchange::write_tunnel_head(http1::Out& out) {
   const http1::Head& head = response_parser_->head();
-  status_ = 101;
-  http1::Out out(worker_.render_buffer());
-  if (!http1::write_response_head(head, {.client_version_minor = 1, .upgrade = true}, out)) {
-    return bad_response("the response's head does not fit");
+  if (server_stream_ == nullptr) {
+    return http1::write_response_head(head, {.client_version_minor = 1, .upgrade = true}, out);
   }
+  std::array<char, http1::kWebSocketAcceptBytes + 1> accept;
+  return http1::write_websocket_response(
+      head, http1::websocket_accept(http1::websocket_key(request()), accept), out);
+}
+
+void Exchange::start_tunnel(std::string_view rest) {
+  http1::Out out(worker_.render_buffer());
+  if (!write_tunnel_head(out)) return bad_response("the response's head does not fit");
+  worker_.give_back_parser(response_parser_);  // Tunnels live long.
+  response_parser_ = nullptr;
+  status_ = 101;
   response_started_ = true;
   keep_alive_ = false;
   request_done_ = true;
   state_ = State::kTunnel;
-  conn_->set_deadline(timeouts().tunnel_idle);
+  set_server_deadline(timeouts().tunnel_idle);
   Gather pieces;
   if (stream_ == nullptr) pieces.add(out.written());
   pieces.add(rest);
@@ -275,22 +286,22 @@ void Exchange::start_tunnel(std::string_view rest) {
   resume_client();  // What the client sent behind its request now belongs to the tunnel.
 }
 
-void Exchange::tunnel_bytes(std::span<const std::byte> bytes) {
+void Exchange::tunnel_bytes(std::string_view bytes) {
   bytes_out_ += bytes.size();
-  const iovec piece{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
-  conn_->set_deadline(timeouts().tunnel_idle);
+  const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+  set_server_deadline(timeouts().tunnel_idle);
   if (!to_client({}, {&piece, 1})) return;
-  if (client_is_full()) conn_->set_receiving(false);
+  if (client_is_full()) hold_server();
 }
 
 void Exchange::tunnel_server_end(int error) {
   if (error != 0) return cut_response("the server reset the tunnel");
   end_client_tunnel();
   if (client_ended_) {
-    let_go_of_server();
+    server_stream_ != nullptr ? give_back_server({}) : let_go_of_server();
     return finish_when_flushed();
   }
-  conn_->set_deadline(timeouts().half_closed);
+  set_server_deadline(timeouts().half_closed);
 }
 
 }  // namespace ringway

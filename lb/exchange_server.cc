@@ -130,12 +130,17 @@ ServerSlot::Taken Exchange::take_connection() {
   const std::string_view host = head.view(head.authority);
   const std::string_view sni =
       tls.enabled && tls.sni_from_request ? name_without_port(host) : std::string_view();
+  // Few servers take WebSockets over HTTP/2, and HTTP/2 knows no other upgrade.
+  const bool only_http1 = head.upgrade && slot.spec().http == HttpChoice::kByAlpn && tls.enabled;
   ConnKey dynamic;
   const ConnKey* key = nullptr;
-  if (!parts.empty() || !header.empty() || !sni.empty()) {
-    dynamic = worker_.connection_key(
-        slot.pool(), parts,
-        {.host = host, .sni = sni, .proxy_header = header, .client = client_.peer()});
+  if (!parts.empty() || !header.empty() || !sni.empty() || only_http1) {
+    dynamic = worker_.connection_key(slot.pool(), parts,
+                                     {.host = host,
+                                      .sni = sni,
+                                      .proxy_header = header,
+                                      .client = client_.peer(),
+                                      .only_http1 = only_http1});
     key = &dynamic;
   }
   if (stale_picks_ < kStalePicksMax && !own.empty()) {

@@ -5,6 +5,7 @@
 #include "lb/exchange.h"
 #include "lb/http2_client.h"
 #include "lb/worker.h"
+#include "proto/websocket.h"
 
 namespace ringway {
 
@@ -46,15 +47,40 @@ void Exchange::on_server_stream(ServerStream& stream) {
   resume_client();
 }
 
+bool Exchange::websocket_by_stream() const {
+  return server_stream_ != nullptr && http1::is_websocket(request());
+}
+
+// Whether the server takes WebSockets is known once its SETTINGS have come: if they have not, the
+// head waits for on_stream_settings(). False: it waits, or was answered.
+bool Exchange::may_open_websocket() {
+  if (http1::websocket_key(request()).empty()) {
+    let_go_of_server();
+    answer(400, EndedBy::kClient, "a WebSocket handshake without a good Sec-WebSocket-Key");
+    return false;
+  }
+  if (!server_stream_->settings_received()) {
+    server_stream_->await_settings();
+    return false;
+  }
+  if (server_stream_->lost() || server_stream_->takes_websocket()) return true;
+  let_go_of_server();
+  answer(502, EndedBy::kServer, "the server takes no WebSocket over HTTP/2 (RFC 8441)");
+  return false;
+}
+
+void Exchange::on_stream_settings() {
+  if (state_ == State::kSendHead) resume_client();
+}
+
 // Sends `head` and what `bytes` holds of the body. Returns the bytes used.
 size_t Exchange::forward_by_stream(std::string_view head, std::string_view bytes) {
   if (!head.empty()) {
     const std::string_view scheme = client_.tls() != nullptr ? "https" : "http";
-    if (request().upgrade || !server_stream_->send_head(head, scheme, false, request_done_)) {
+    const bool websocket = http1::is_websocket(request());
+    if (!server_stream_->send_head(head, scheme, websocket, request_done_ && !websocket)) {
       let_go_of_server();
-      request().upgrade
-          ? answer(502, EndedBy::kProxy, "the server speaks HTTP/2: no upgrades to it")
-          : answer(500, EndedBy::kProxy, "the rewritten head does not fit");
+      answer(500, EndedBy::kProxy, "the rewritten head does not fit");
       return 0;
     }
   }
@@ -101,6 +127,10 @@ void Exchange::on_stream_head(const h2::HeadBuilder& head, bool end) {
   if (error != http1::HeadError::kNone) return bad_response(http1::phrase_of(error));
   if (head.built().status < 200) return interim_response();
   const http1::Head& read = response_parser_->head();
+  if (http1::is_websocket(request())) {
+    if (read.status < 300) return start_tunnel({});
+    server_stream_->end({});  // Refused: nothing follows the request.
+  }
   if (!end && read.body == BodyKind::kLength) server_stream_->expect_body(read.content_length);
   // To HEAD, and with 204 or 304, there is none (RFC 9110 6.4.1): over HTTP/1 bytes of it would be
   // taken for the next response.
@@ -111,13 +141,32 @@ void Exchange::on_stream_head(const h2::HeadBuilder& head, bool end) {
 
 void Exchange::on_stream_data(std::string_view bytes) {
   held_ += bytes.size();
-  relay_response({}, bytes);
+  state_ == State::kTunnel ? tunnel_bytes(bytes) : relay_response({}, bytes);
   // The stream may be gone, with what it holds.
   if (server_stream_ != nullptr && !client_is_full()) release_server();
 }
 
+// RFC 8441 5: the end of a stream is to a tunnel what a FIN is.
+size_t Exchange::tunnel_to_server(std::string_view bytes) {
+  bytes_in_ += bytes.size();
+  set_server_deadline(timeouts().tunnel_idle);
+  if (server_stream_ != nullptr) {
+    server_stream_->write(bytes, false);
+    return bytes.size();
+  }
+  const iovec piece{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+  server_->stats().bytes_sent.add(bytes.size());
+  if (!conn_->write({&piece, 1})) cut_response("the server closed the tunnel");
+  return bytes.size();
+}
+
+void Exchange::end_server_tunnel() {
+  server_stream_ != nullptr ? server_stream_->end({}) : conn_->shutdown_send();
+}
+
 void Exchange::on_stream_end(std::string_view trailers) {
   server_ended_ = true;
+  if (state_ == State::kTunnel) return tunnel_server_end(0);
   if (!response_started_) return bad_response("the server ended the stream before a response");
   (void)response_body_.finish_at_close();
   if (stream_ != nullptr) {

@@ -105,6 +105,7 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot, std::span<const Lis
     free_parsers_.clear();
     parser_fields_ = fields;
   }
+  pace_ = OutputPace(current_->snapshot->config->engine.spin_us);
   apply_tls();
   apply_upstreams();
   apply_listeners(fds);
@@ -345,6 +346,10 @@ int64_t Worker::after_turn() {
   tls_.shard().run(io_.now_us());
   if (!undelivered_.empty()) deliver_mail();
   if (upstream_context_.restless > 0) serve_queues();
+  if (gathers_more()) {
+    reclaim();
+    return 0;
+  }
   flush_output();
   reclaim();
   if (http2_.restless() || muxes_.pending()) return 0;
@@ -352,6 +357,14 @@ int64_t Worker::after_turn() {
   const int64_t timer = timers_.next_in_ms(now_ms());
   const int64_t tls = tls_.shard().next_in_ms(io_.now_us());
   return timer < 0 || (tls >= 0 && tls < timer) ? tls : timer;
+}
+
+bool Worker::gathers_more() {
+  if (http2_.restless() || muxes_.pending()) {
+    return pace_.waits(io_.counters().events.get(), io_.now_us());
+  }
+  pace_.rest();
+  return false;
 }
 
 void Worker::check_pools() const {
@@ -443,10 +456,12 @@ ConnKey Worker::connection_key(const ServerPool& pool, std::span<const config::P
     }
     pool_name_ += '\n';  // In neither of them.
   }
-  return key_buffer_.extend(
-      pool.fixed_group().bytes(),
-      {.sni = request.sni, .proxy_header = request.proxy_header, .pool_name = pool_name_},
-      pool_memory_.secret);
+  return key_buffer_.extend(pool.fixed_group().bytes(),
+                            {.sni = request.sni,
+                             .proxy_header = request.proxy_header,
+                             .pool_name = pool_name_,
+                             .only_http1 = request.only_http1},
+                            pool_memory_.secret);
 }
 
 ClientOrigin* Worker::take_origin(ShardListener& listener, int fd) {

@@ -26,6 +26,7 @@
 #include "lb/http2_client.h"
 #include "lb/l4_session.h"
 #include "lb/listener.h"
+#include "lb/output_pace.h"
 #include "lb/pool_report.h"
 #include "lb/snapshot.h"
 #include "lb/tls/shard_tls.h"
@@ -123,6 +124,8 @@ class Worker final : public BudgetPeers, public BorrowPost {
     if (muxes_.pending()) muxes_.flush();
     if (http2_.restless()) http2_.flush();
   }
+  // Whether what was gathered waits for what the next turn brings.
+  [[nodiscard]] bool gathers_more();
   // Between turns: fires timers, frees what died. Returns the milliseconds until the next timer.
   int64_t after_turn();
 
@@ -170,6 +173,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
     std::string_view sni;           // empty: the server's own
     std::string_view proxy_header;  // empty: none
     const PeerAddress& client;
+    bool only_http1 = false;  // though HTTP/2 could be chosen
   };
   [[nodiscard]] ConnKey connection_key(const ServerPool& pool,
                                        std::span<const config::PoolKey> parts,
@@ -232,6 +236,7 @@ class Worker final : public BudgetPeers, public BorrowPost {
   Slab<ClientConn> clients_;
   Slab<Exchange> exchanges_;
   Http2Shard http2_;
+  OutputPace pace_{0};
   Slab<L4Session> sessions_;
   Slab<TlvRoom> tlv_rooms_;  // before origins_, whose objects give rooms back
   Slab<ClientOrigin> origins_;

@@ -131,9 +131,11 @@ ConnKey ConnKeyBuffer::extend(std::string_view fixed, const Added& added, HashKe
   if (!added.sni.empty()) put_name(kSni, added.sni);
   if (!added.proxy_header.empty()) put_field(kProxyHeader, added.proxy_header);
   if (!added.pool_name.empty()) put_field(kPoolName, added.pool_name);
+  if (added.only_http1) put_field(kAlpn, "http/1.1");
   ConnKey key = finish(false, secret);
   key.sni = added.sni;
   key.preface = added.proxy_header;
+  key.only_http1 = added.only_http1;
   return key;
 }
 

@@ -51,6 +51,8 @@ struct ConnKey {
   // The part of it that goes out first on such a connection (a PROXY header); empty: nothing. Where
   // TLS is spoken that happens before the handshake; else it is the user's to send.
   std::string_view preface{};
+  // The part of it that says that only HTTP/1.1 is offered in a TLS handshake.
+  bool only_http1 = false;
 };
 
 // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes_ is written before it is read
@@ -66,9 +68,11 @@ class ConnKeyBuffer {
     std::string_view sni{};
     std::string_view proxy_header{};
     std::string_view pool_name{};
+    bool only_http1 = false;
   };
   // The same key as build() with `added` added to the parts that made `fixed`, which must have had
-  // none of these and, for `sni`, have had TLS. The server's own part never changes: it is copied.
+  // none of these and, for `sni`, have had TLS. `only_http1` is ALPN's part, behind all others. The
+  // server's own part never changes: it is copied.
   [[nodiscard]] ConnKey extend(std::string_view fixed, const Added& added, HashKey secret);
 
  private:

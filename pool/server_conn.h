@@ -127,6 +127,7 @@ class ServerConn final : public PooledConn,
   std::unique_ptr<Borrow> leaving_;  // while it is on its way to another shard
   bool borrowing_ = false;           // connecting: another shard was asked first
   bool asked_ = false;               // its place was promised to another shard
+  bool only_http1_ = false;          // HTTP/2 was not offered
   bool reset_ = false;               // close by reset: the exchange was cut
 };
 

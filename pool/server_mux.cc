@@ -172,6 +172,7 @@ void ServerMux::on_goaway(uint32_t last, ErrorCode /*code*/) {
 
 void ServerMux::on_capacity() {
   conn_->slot().settings_came(*conn_);
+  settings_news_ = true;
   if (conn_ != nullptr) note_dirty();  // Who waits for a place gets one.
 }
 

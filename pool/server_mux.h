@@ -109,6 +109,7 @@ class ServerMux final : public h2::SessionOwner {
   [[nodiscard]] bool output_blocked() const;
   void append(std::string_view bytes);
   void send_gathered();
+  void tell_settings();
   void flush();
   void pump();
   bool pump_stream(ServerStream& stream);
@@ -126,11 +127,12 @@ class ServerMux final : public h2::SessionOwner {
   uint64_t turn_bytes_ = 0;  // of those not given to the socket
   std::string_view cause_;   // of a session's end
   const uint32_t first_streams_;
-  uint32_t live_ = 0;    // in all_
-  uint32_t memory_ = 0;  // streams of it that are not freed yet
-  bool dirty_ = false;   // stands on the shard's list
-  bool broken_ = false;  // the connection must be closed
-  bool woken_ = false;   // was idle, and nothing has answered since
+  uint32_t live_ = 0;           // in all_
+  uint32_t memory_ = 0;         // streams of it that are not freed yet
+  bool dirty_ = false;          // stands on the shard's list
+  bool broken_ = false;         // the connection must be closed
+  bool settings_news_ = false;  // streams that await them are to be told
+  bool woken_ = false;          // was idle, and nothing has answered since
   bool feeding_ = false;
   bool pumping_ = false;
 };

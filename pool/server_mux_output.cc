@@ -67,9 +67,22 @@ void ServerMux::send_gathered() {
   while (turn_count_ > 0) context_.stream.chunks.give_back(turn_[--turn_count_]);
 }
 
+// One that is told may end others; so the list is looked at anew.
+void ServerMux::tell_settings() {
+  const auto waits = [](const ServerStream& stream) { return stream.awaits_settings_; };
+  settings_news_ = false;
+  for (auto at = std::ranges::find_if(all_, waits); at != all_.end();
+       at = std::ranges::find_if(all_, waits)) {
+    at->awaits_settings_ = false;
+    at->user_->on_stream_settings();
+  }
+}
+
 // May close the connection.
 void ServerMux::flush() {
   dirty_ = false;
+  if (conn_ == nullptr) return;
+  if (settings_news_) tell_settings();
   if (conn_ == nullptr) return;
   conn_->slot().serve_waiters(*conn_);
   if (conn_ == nullptr) return;

@@ -120,7 +120,10 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   }
   pool_.begin(*conn, key, context_.now_ms());
   conn->user_ = user;
-  if (expects_http2() && conn->group() != nullptr) joinable_.push_back(*conn);
+  conn->only_http1_ = key != nullptr && key->only_http1;
+  if (expects_http2() && !conn->only_http1_ && conn->group() != nullptr) {
+    joinable_.push_back(*conn);
+  }
   if (user != nullptr) stats_.requests.add();
   if (borrow) {
     start_borrow(*conn, key, pool_.usable(rules) == ServerPool::Usable::kProven);
@@ -143,7 +146,8 @@ int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
       *spec_.tls, {.server_name = name,
                    .verify_name = must_be,
                    .ticket = &ticket,
-                   .preface = key != nullptr ? key->preface : std::string_view()});
+                   .preface = key != nullptr ? key->preface : std::string_view(),
+                   .only_http1 = key != nullptr && key->only_http1});
   return 0;
 }
 

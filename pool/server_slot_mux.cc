@@ -173,7 +173,7 @@ void ServerSlot::serve_waiters(ServerConn& conn) {
 // --- a connection that is up ---
 
 void ServerSlot::begin_plain(ServerConn& conn) {
-  last_was_http2_ = false;
+  if (!conn.only_http1_) last_was_http2_ = false;
   conn.JoinableHook::unlink();
   conn.scatter(0);
   if (conn.user_ == nullptr) return opened_ahead(conn);

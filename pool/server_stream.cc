@@ -18,7 +18,12 @@ ServerConn& ServerStream::conn() const {
   return *mux_.conn_;
 }
 
+bool ServerStream::settings_received() const {
+  return mux_.session_.settings_received();
+}
+
 bool ServerStream::takes_websocket() const {
+  RW_CHECK(settings_received());
   return mux_.session_.peer_websocket();
 }
 

@@ -70,7 +70,10 @@ class ServerStream final : public h2::Stream,
   // It is over, and on_stream_lost() is on its way: before the turn ends. Calls do nothing any
   // more, but finish() and abort() still say that nobody is to be told.
   [[nodiscard]] bool lost() const { return lost_; }
-  // The server takes WebSockets (RFC 8441); known once its SETTINGS have come.
+  // The server's SETTINGS have come. Before that, await_settings() asks for on_stream_settings().
+  [[nodiscard]] bool settings_received() const;
+  void await_settings() { awaits_settings_ = true; }
+  // The server takes WebSockets (RFC 8441). REQUIRES: settings_received().
   [[nodiscard]] bool takes_websocket() const;
   // It is on its connection: not over, nor is the connection.
   [[nodiscard]] bool attached() const { return !left_; }
@@ -99,6 +102,7 @@ class ServerStream final : public h2::Stream,
   bool left_ = false;      // the connection does not count it any more
   bool lost_ = false;      // its user is to be told
   bool unseen_ = false;
+  bool awaits_settings_ = false;
 };
 
 // Whoever uses a stream. Called from Io turns, timers and ServerMuxes::flush() only; may call the
@@ -110,6 +114,8 @@ class StreamUser {
   virtual void on_stream_head(const h2::HeadBuilder& head, bool end) = 0;
   // Body bytes, all of which are taken; consumed() follows, at once or later.
   virtual void on_stream_data(std::string_view bytes) = 0;
+  // What await_settings() asked for; the server may well take nothing of what it was asked for.
+  virtual void on_stream_settings() {}
   // The response is complete.
   virtual void on_stream_end(std::string_view trailers) = 0;
   // What waited to be sent fell below the low-water mark.

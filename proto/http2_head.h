@@ -148,9 +148,9 @@ void read_priority(std::string_view value, uint8_t& urgency, bool& incremental);
 // if it is not empty), names in lower case (written into `names`), Connection, Transfer-Encoding,
 // Keep-Alive, Upgrade and the like left out, Authorization, Proxy-Authorization and short cookies
 // marked sensitive. Returns the number of fields; 0: they do not fit, or the text is no head. With
-// `extended_connect` (a WebSocket request): :method CONNECT and :protocol from the Upgrade line;
-// Sec-WebSocket-Key and -Accept, which have no meaning there (RFC 8441 5), are left out. The views
-// are of `text`, `names` or static text.
+// `extended_connect` (a WebSocket request): :method CONNECT and :protocol websocket, which the
+// Upgrade line must name; Sec-WebSocket-Key and -Accept, which have no meaning there (RFC 8441 5),
+// are left out. The views are of `text`, `names` or static text.
 struct BlockRoom {
   std::span<HeaderField> fields;
   std::span<char> names;

@@ -197,7 +197,9 @@ size_t fields_of_request(std::string_view text, std::string_view scheme, bool ex
               writer.put(":path", start.substr(space + 1, last - space - 1));
   if (extended_connect) {
     const std::string_view protocol = protocol_of(lines);
-    good = good && !protocol.empty() && writer.put(":protocol", protocol);
+    // Names of HTTP/1 are not case-sensitive (RFC 6455 4.1), those of the registry are.
+    good =
+        good && http1::equal_nocase(protocol, "websocket") && writer.put(":protocol", "websocket");
   }
   return good && put_fields(lines, extended_connect, writer) ? writer.num() : 0;
 }

@@ -284,7 +284,7 @@ struct Engine {
   EngineKind kind = EngineKind::kAuto;
   Receive receive = Receive::kAuto;
   uint32_t entries = 4096;
-  int64_t spin_us = 50;  // busy_poll; 0 is off
+  int64_t spin_us = 10;  // busy_poll; 0 is off
 };
 
 struct Process {

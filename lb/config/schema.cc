@@ -99,8 +99,9 @@ constexpr Key kEngineKeys[] = {
      .max = 10'000,
      .word = "off",
      .number = store<&Engine::spin_us>,
-     .initial = "50us",
-     .doc = "How long an idle shard looks for new work before it sleeps.",
+     .initial = "10us",
+     .doc = "How long an idle shard looks for new work before it sleeps, where that usually comes "
+            "sooner. `\"50us\"` shortens answers by a wake-up and takes up to a fifth of the CPU.",
      .example = "\"20us\""},
 };
 const Section kEngineSection{.path = "engine",

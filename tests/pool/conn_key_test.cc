@@ -296,6 +296,16 @@ TEST_CASE("ConnKey: extended by a request's part it is the key built whole") {
   }
 }
 
+TEST_CASE("ConnKey: offering HTTP/1.1 alone makes another key") {
+  ConnKeyBuffer buffer;
+  const std::string fixed(buffer.build({.tls_profile = 1}, kSecret).bytes);
+  const std::string plain(buffer.extend(fixed, {.pool_name = "x"}, kSecret).bytes);
+  const ConnKey key = buffer.extend(fixed, {.pool_name = "x", .only_http1 = true}, kSecret);
+  CHECK(key.only_http1);
+  CHECK(key.bytes != plain);
+  CHECK(key.bytes.starts_with(plain));
+}
+
 TEST_CASE("ConnKey: the hash depends on the process's secret, the bytes do not") {
   const Built one({.pool_name = "x"});
   const Built two({.pool_name = "x"}, {.low = 5, .high = 6});

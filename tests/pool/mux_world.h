@@ -54,6 +54,7 @@ struct H2User final : ServerUser, StreamUser {
     trailers = trailer_lines;
     if (finishes) finish();
   }
+  void on_stream_settings() override { ++settings; }
   void on_stream_drained() override { ++drained; }
   void on_stream_timeout() override { timed_out = true; }
   void on_stream_lost(bool was_unseen, h2::ErrorCode with, std::string_view why) override {
@@ -94,6 +95,7 @@ struct H2User final : ServerUser, StreamUser {
   std::string trailers;
   bool complete = false;
   int drained = 0;
+  int settings = 0;
   bool timed_out = false;
   bool lost = false;
   bool unseen = false;

@@ -130,6 +130,29 @@ TEST_CASE("ServerMux: before SETTINGS one request goes out, or as many as the se
   REQUIRE(w.until([&] { return more.back().complete && more.front().complete; }));
 }
 
+TEST_CASE("ServerMux: a stream that asks is told when SETTINGS have come, once") {
+  MuxWorld w(spec_with(kAlways));
+  w.holds = true;
+  H2User user;
+  user.sends = false;
+  w.take(user);
+  REQUIRE(w.until([&] { return user.stream != nullptr && w.h2.size() == 1; }));
+  w.slots.pass(50);
+  CHECK_FALSE(user.stream->settings_received());
+  user.stream->await_settings();
+  w.slots.pass(50);
+  CHECK(user.settings == 0);
+  w.h2[0]->release();
+  REQUIRE(w.until([&] { return user.settings == 1; }));
+  CHECK(user.stream->settings_received());
+  CHECK_FALSE(user.stream->takes_websocket());
+  user.send();
+  REQUIRE(w.until([&] { return w.waiting() == 1; }));
+  w.h2[0]->answer_all();
+  REQUIRE(w.until([&] { return user.complete; }));
+  CHECK(user.settings == 1);
+}
+
 TEST_CASE("ServerMux: SETTINGS below what is in use stop new requests until enough are over") {
   MuxWorld w(spec_with(kAlways));
   w.serve_one();
