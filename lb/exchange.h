@@ -138,6 +138,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void connect_failed(int error);
   void attempt_failed(std::string_view cause, bool timed_out, uint16_t status = 503);
   [[nodiscard]] bool try_again_after_stale();
+  void note_denied();
 
   // The request's way to the server (exchange.cc).
   size_t send_head(std::string_view bytes);

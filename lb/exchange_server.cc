@@ -228,17 +228,28 @@ void Exchange::on_server_connected(int error) {
   if (state_ == State::kSendHead) resume_client();
 }
 
+// It met a dead reused connection and is not repeated.
+void Exchange::note_denied() {
+  UpstreamStats& stats = upstream_->stats();
+  if (!http1::is_idempotent(request().method)) return stats.denied_method.add();
+  if (!body_kept_) stats.denied_body.add();
+}
+
 // An idle connection that the server was just closing: it has not looked at the request, so one
 // that may be repeated is (RFC 9110 9.2.2). False: it may not.
 bool Exchange::try_again_after_stale() {
   if (first_byte_us_ != 0 || !was_reused_) return false;
   const bool repeatable = http1::is_idempotent(request().method) && body_kept_;
-  if (!repeatable && request_started_) return false;
+  if (!repeatable && request_started_) {
+    note_denied();
+    return false;
+  }
   ++stale_picks_;
   send_broken_ = false;
   server_ended_ = false;
   --attempts_;
   upstream_->stats().retries.add();
+  upstream_->stats().retries_stale.add();
   forget_response();
   server_->stats().responses[0].add();
   server_->slot.discard_stale(*conn_);

@@ -186,13 +186,14 @@ void Exchange::on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view 
   server_stream_ = nullptr;
   held_ = 0;
   if (response_started_) return cut_response(cause);
-  const bool stale = code == h2::ErrorCode::kNoError && first_byte_us_ == 0 && was_reused_ &&
-                     http1::is_idempotent(request().method);
+  const bool dead = code == h2::ErrorCode::kNoError && first_byte_us_ == 0 && was_reused_;
+  const bool stale = dead && http1::is_idempotent(request().method);
   if ((unseen || stale || !request_started_) && body_kept_ && stale_picks_ < kStreamTriesMax) {
     ++stale_picks_;
     server_ended_ = false;
     --attempts_;
     upstream_->stats().retries.add();
+    (stale && !unseen ? upstream_->stats().retries_stale : upstream_->stats().retries_unseen).add();
     forget_response();
     server_->stats().responses[0].add();
     forget_server();
@@ -201,6 +202,7 @@ void Exchange::on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view 
     if (state_ == State::kSendHead) resume_client();
     return;
   }
+  if (dead && !unseen) note_denied();
   bad_response(cause);
 }
 

@@ -67,6 +67,17 @@ constexpr Line<UpstreamStats> kUpstreamLines[] = {
      &UpstreamStats::active},
     {"ringway_upstream_retries_total", "Attempts after the first.", MetricType::kCounter,
      &UpstreamStats::retries},
+    {"ringway_upstream_retries_stale_total", "Of those, since a reused connection was dead.",
+     MetricType::kCounter, &UpstreamStats::retries_stale},
+    {"ringway_upstream_retries_unseen_total",
+     "Of those, since the server had not looked at the request (HTTP/2).", MetricType::kCounter,
+     &UpstreamStats::retries_unseen},
+    {"ringway_upstream_retries_denied_method_total",
+     "Failed on a dead reused connection: the method forbids to repeat them.", MetricType::kCounter,
+     &UpstreamStats::denied_method},
+    {"ringway_upstream_retries_denied_body_total",
+     "Failed on a dead reused connection: their body was not kept.", MetricType::kCounter,
+     &UpstreamStats::denied_body},
     {"ringway_upstream_no_server_total", "Refused since no server was available.",
      MetricType::kCounter, &UpstreamStats::no_server},
     {"ringway_upstream_bad_responses_total", "Malformed or cut responses.", MetricType::kCounter,
@@ -246,6 +257,35 @@ void write_array(MetricsWriter& out, const Snapshot& snapshot, const Family& fam
   });
 }
 
+// One histogram of each server's.
+template <typename Of>
+void write_times(MetricsWriter& out, const Snapshot& snapshot, const char* name, const char* help,
+                 Of histogram_of) {
+  out.family(name, help, MetricType::kHistogram);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    LatencySnapshot sum;
+    for (auto& cell : server.shard.stats) sum.add(histogram_of(cell.stats));
+    out.histogram(labels, sum);
+  });
+}
+
+// Each shard learns by itself: what counts is the shortest.
+void write_learned(MetricsWriter& out, const Snapshot& snapshot) {
+  out.family("ringway_server_learned_idle_seconds",
+             "How long connections stay idle by what the server has shown; 0: nothing yet.",
+             MetricType::kGauge);
+  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+    uint64_t shortest_ms = 0;
+    for (auto& cell : server.shard.stats) {
+      const uint64_t learned_ms = cell.stats.pool.learned_ms.get();
+      if (shortest_ms == 0 || (learned_ms != 0 && learned_ms < shortest_ms)) {
+        shortest_ms = learned_ms;
+      }
+    }
+    out.sample(labels, static_cast<double>(shortest_ms) / 1000);
+  });
+}
+
 void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
   write_array(
       out, snapshot,
@@ -279,6 +319,9 @@ void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
        MetricType::kCounter, &PoolStats::unkept},
       {"ringway_server_key_groups", "Different keys among the connections, summed over shards.",
        MetricType::kGauge, &PoolStats::groups},
+      {"ringway_server_needed_connections",
+       "Connections in use at once that the purge of idle ones reckons with, summed over shards.",
+       MetricType::kGauge, &PoolStats::need},
   };
   for (const PoolLine& line : kLines) {
     out.family(line.name, line.help, line.type);
@@ -288,6 +331,23 @@ void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
       out.sample(labels, sum);
     });
   }
+  write_learned(out, snapshot);
+  write_times(
+      out, snapshot, "ringway_server_connect_seconds",
+      "Until a connection could be used, TLS included.",
+      [](const ServerStats& stats) -> auto& { return stats.connect_time; });
+  write_times(
+      out, snapshot, "ringway_server_borrow_seconds",
+      "From asking another shard until its idle connection was here.",
+      [](const ServerStats& stats) -> auto& { return stats.borrow_time; });
+  write_times(
+      out, snapshot, "ringway_server_idle_at_reuse_seconds",
+      "How long connections had been idle when they were used again.",
+      [](const ServerStats& stats) -> auto& { return stats.pool.idle_at_reuse; });
+  write_times(
+      out, snapshot, "ringway_server_idle_at_close_seconds",
+      "How long connections had been idle when the server ended them.",
+      [](const ServerStats& stats) -> auto& { return stats.pool.idle_at_close; });
   out.family("ringway_upstream_queue_wait_seconds", "Waiting for a server to have room.",
              MetricType::kHistogram);
   for (const auto& upstream : snapshot.upstreams) {

@@ -63,7 +63,11 @@ struct ListenerStats {
 // Per upstream and shard.
 struct UpstreamStats {
   Counter requests;
-  Counter retries;              // attempts after the first
+  Counter retries;              // attempts after the first:
+  Counter retries_stale;        // of those, since a reused connection was dead,
+  Counter retries_unseen;       // or since the server had not looked at the request (HTTP/2)
+  Counter denied_method;        // met a dead reused connection: the method forbids to repeat them
+  Counter denied_body;          // the same: their body was not kept
   Counter no_server;            // 503: none usable
   Counter bad_responses;        // 502: malformed or cut before its end
   Counter timeouts;             // 504

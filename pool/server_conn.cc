@@ -105,6 +105,8 @@ void ServerConn::on_connected(Socket& /*socket*/, int error) {
     return connect_failed(error);
   }
   context_.timers.cancel(timer_);
+  const int64_t took_us = context_.stream.io.now_us() - connect_us_;
+  slot_.stats_.connect_time.record(static_cast<uint64_t>(took_us));
   stream_.set_receiving(true);
   http2 ? slot_.begin_mux(*this) : slot_.begin_plain(*this);
 }
@@ -125,6 +127,7 @@ void ServerConn::on_receive_end(Socket& /*socket*/, int error) {
   }
   if (in_use()) return user_->on_server_end(error);
   RW_CHECK(is_idle(place()) || place() == Place::kSessionIdle);
+  slot_.note_idle_time(*this, slot_.stats_.pool.idle_at_close);
   if (error == 0) slot_.pool_.learn(*this, context_.now_ms());
   slot_.pool_.close(*this, CloseReason::kServerIdle);
 }

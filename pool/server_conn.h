@@ -124,6 +124,7 @@ class ServerConn final : public PooledConn,
   JoinWaiters waiters_;         // for places on it, behind user_; first come, first served
   Stream stream_;
   Timer timer_;
+  int64_t connect_us_ = 0;           // when it began to connect
   std::unique_ptr<Borrow> leaving_;  // while it is on its way to another shard
   bool borrowing_ = false;           // connecting: another shard was asked first
   bool asked_ = false;               // its place was promised to another shard

@@ -443,6 +443,7 @@ size_t ServerPool::purge(int64_t now_ms) {
     stats_.learned_ms.set(0);
   }
   need_ = std::max((need_ + peak_used_) / 2, peak_used_);
+  stats_.need.set(need_);
   const uint32_t in_use = used();
   peak_used_ = in_use;
   const uint32_t keep = std::max(limits_.idle_floor, need_ > in_use ? need_ - in_use : 0);

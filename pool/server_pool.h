@@ -16,7 +16,9 @@
 
 #include "core/base/prng.h"
 #include "core/base/slab.h"
+#include "core/base/thread_mark.h"
 #include "core/counters.h"
+#include "core/histogram.h"
 #include "pool/borrow.h"
 #include "pool/budget.h"
 #include "pool/pooled_conn.h"
@@ -30,6 +32,7 @@ struct PoolMemory {
   HashKey secret;  // random per process
   Prng& prng;      // jitter
   ConnKeyBuffer& key_buffer;
+  const void* thread = this_thread_mark();  // the shard's; nobody else moves a connection
 };
 
 struct PoolLimits {
@@ -49,10 +52,13 @@ struct PoolStats {
   std::array<Counter, kMisses> missed;
   std::array<Counter, kCloseReasons> closed;
   Counter parked;
-  Counter reserved;    // connections that became private
-  Counter unkept;      // private ones that no session could keep
-  Counter groups;      // gauge: different keys
-  Counter learned_ms;  // gauge: the idle life learned from the server, 0: none
+  Counter reserved;                // connections that became private
+  Counter unkept;                  // private ones that no session could keep
+  Counter groups;                  // gauge: different keys
+  Counter learned_ms;              // gauge: the idle life learned from the server, 0: none
+  Counter need;                    // gauge: connections in use at once that the purge reckons with
+  LatencyHistogram idle_at_reuse;  // how long connections had been idle: when used again,
+  LatencyHistogram idle_at_close;  // or when the server ended them
 };
 
 // What matters of a request for choosing a connection.

@@ -34,6 +34,7 @@ constexpr std::array<uint32_t, kPlaces> kAllowed = {
 
 void ServerPool::move_to(PooledConn& conn, Place to) {
   RW_CHECK(conn.pool_ == this);
+  RW_CHECK(memory_.thread == this_thread_mark());
   const Place from = conn.place_;
   RW_CHECK((kAllowed[static_cast<size_t>(from)] & bit(to)) != 0);
   unlink(conn);

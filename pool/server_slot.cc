@@ -56,6 +56,7 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
     ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
     RW_CHECK(conn.user_ == nullptr);
     const bool was_idle = picked.how != How::kAvailable;
+    if (was_idle) note_idle_time(conn, stats_.pool.idle_at_reuse);
     if (was_idle && looks_dead(conn, rules)) {
       if (conn.mux_ != nullptr) {  // It may be a PING as well as its end: the next turn tells.
         stream_over(conn, false);
@@ -79,12 +80,18 @@ bool ServerSlot::looks_dead(const ServerConn& conn, const PickRules& rules) cons
   return conn.stream_.something_waits();
 }
 
+void ServerSlot::note_idle_time(const ServerConn& conn, LatencyHistogram& histogram) const {
+  const int64_t idle_ms = context_.now_ms() - conn.idle_since_ms();
+  histogram.record(static_cast<uint64_t>(std::max<int64_t>(idle_ms, 0)) * 1000);
+}
+
 ServerSlot::Taken ServerSlot::take_private(ServerUser& user, SessionStore& store,
                                            const TargetRef& target, const ConnKey* key) {
   PooledConn* picked = pool_.pick_private(store, target, key);
   if (picked == nullptr) return {};
   ServerConn& conn = static_cast<ServerConn&>(*picked);
   RW_CHECK(conn.user_ == nullptr);
+  note_idle_time(conn, stats_.pool.idle_at_reuse);
   context_.timers.cancel(conn.timer_);
   stats_.requests.add();
   if (conn.mux_ != nullptr) return take_stream(conn, user);
@@ -116,6 +123,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
     if (conn != nullptr) context_.conns.give_back(conn);
     if (shares_.connections != nullptr) shares_.connections->release();
     stats_.connect_errors.add();
+    if (user != nullptr && shed_idle(error)) return {.error = EAGAIN};
     return {.error = error};
   }
   pool_.begin(*conn, key, context_.now_ms());
@@ -133,8 +141,18 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   return {.conn = conn};
 }
 
+// Out of descriptors or memory: an idle connection holds some that a request can use, once it is
+// closed.
+bool ServerSlot::shed_idle(int error) {
+  const bool out = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+  if (!out || pool_.idle() == 0) return false;
+  pool_.close(*pool_.oldest_idle(), CloseReason::kMakeRoom);
+  return true;
+}
+
 // Starts a connection, with TLS where that is spoken. The result is Stream::connect()'s.
 int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
+  conn.connect_us_ = context_.stream.io.now_us();
   if (spec_.tls == nullptr) return conn.stream_.connect(spec_.address);
   const std::string_view name = key != nullptr && !key->sni.empty() ? key->sni : spec_.sni;
   const int error = conn.stream_.connect(spec_.address);

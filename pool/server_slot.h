@@ -70,20 +70,22 @@ class SlotEvents {
 
 // Counted per server and shard; written by the shard, read by the metrics endpoint.
 struct ServerStats {
-  Counter requests;         // handed a connection for
-  Counter connects;         // attempts to open one
-  Counter connect_errors;   // refused, timed out, ...
-  Counter tls_failures;     // of those, by TLS: a certificate that is no good, ...
-  Counter stale;            // reused ones that were dead when they were used
-  Counter full;             // requests that found every connection of the limit in use
-  Counter borrows;          // questions to other shards,
-  Counter borrows_refused;  // which had nothing,
-  Counter borrows_late;     // or whose answer came too late
-  Counter lent;             // connections given to other shards
-  Counter responses[6];     // by class, [0]: none came
-  Counter bytes_sent;       // to the server
-  Counter bytes_received;   // from it
-  Counter sessions;         // gauge: in flight, what the balancer counts
+  Counter requests;               // handed a connection for
+  Counter connects;               // attempts to open one
+  Counter connect_errors;         // refused, timed out, ...
+  Counter tls_failures;           // of those, by TLS: a certificate that is no good, ...
+  Counter stale;                  // reused ones that were dead when they were used
+  Counter full;                   // requests that found every connection of the limit in use
+  Counter borrows;                // questions to other shards,
+  Counter borrows_refused;        // which had nothing,
+  Counter borrows_late;           // or whose answer came too late
+  Counter lent;                   // connections given to other shards
+  Counter responses[6];           // by class, [0]: none came
+  Counter bytes_sent;             // to the server
+  Counter bytes_received;         // from it
+  Counter sessions;               // gauge: in flight, what the balancer counts
+  LatencyHistogram connect_time;  // until it could be used, TLS included; failures are not counted
+  LatencyHistogram borrow_time;   // from asking another shard until its connection was here
   PoolStats pool;
 };
 
@@ -97,7 +99,8 @@ class ServerSlot final : public TimerOwner {
   ServerSlot& operator=(const ServerSlot&) = delete;
 
   // A connection for `user`. `conn` null: none could be made, `error` is the errno, or EAGAIN when
-  // the limit of connections is reached (on_room() follows one day). `connected` false: wait for
+  // the limit of connections is reached, or an idle one is being closed for want of resources
+  // (on_room() follows one day). `connected` false: wait for
   // on_server_connected().
   // `stream`: the request's place on a connection that speaks HTTP/2, `connected` then. What is
   // said of a connection's user below is said for streams in pool/server_stream.h.
@@ -179,9 +182,12 @@ class ServerSlot final : public TimerOwner {
   struct Pending {
     uint64_t token;
     ServerConn* conn;
+    int64_t asked_us;
   };
 
   [[nodiscard]] bool looks_dead(const ServerConn& conn, const PickRules& rules) const;
+  void note_idle_time(const ServerConn& conn, LatencyHistogram& histogram) const;
+  bool shed_idle(int error);
   Taken open(ServerUser* user, const ConnKey* key, Miss miss, const PickRules& rules = {});
   [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const;
   void start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only);

@@ -39,7 +39,7 @@ void ServerSlot::start_borrow(ServerConn& conn, const ConnKey* key, bool proven_
   borrow->key = key != nullptr ? key->bytes : fixed.bytes();
   borrow->proven_only = proven_only;
   stats_.borrows.add();
-  pending_.push_back({borrow->token, &conn});
+  pending_.push_back({borrow->token, &conn, context_.stream.io.now_us()});
   conn.borrowing_ = true;
   context_.timers.set(conn.timer_, context_.now_ms() + kBorrowWaitMs);
   peers_.post->ask(next_lender_, std::move(borrow));
@@ -116,8 +116,10 @@ void ServerSlot::lent(std::unique_ptr<Borrow> borrow) {
     return;
   }
   ServerConn& conn = *asked->conn;
+  const int64_t asked_us = asked->asked_us;
   pending_.erase(asked);
   if (borrow->fd < 0) return start_connect(conn);
+  stats_.borrow_time.record(static_cast<uint64_t>(context_.stream.io.now_us() - asked_us));
   conn.borrowing_ = false;
   context_.timers.cancel(conn.timer_);
   conn.stream_.adopt(borrow->fd);

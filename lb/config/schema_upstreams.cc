@@ -133,8 +133,11 @@ constexpr Key kPoolKeys[] = {
          "a client cannot be repeated by that client when the server was just closing the "
          "connection, so: `\"safe\"`: later requests only; `\"aggressive\"`: first ones too, on "
          "connections that have served more than one request; `\"always\"`: all; `\"auto\"`: "
-         "first ones too if they are idempotent and have no body, so that Ringway can repeat them; "
-         "`\"never\"`: each client has connections of its own, which are closed when it leaves.",
+         "first ones too if they are idempotent with a body of 16 KiB at most, whose length is "
+         "known, so that Ringway can repeat them; "
+         "`\"never\"`: each client has connections of its own, which are closed when it leaves. An "
+         "HTTP/2 connection that is in use takes requests of all clients in every mode but "
+         "`\"never\"`: the modes are about idle ones.",
      .example = "\"auto\""},
     {.name = "share",
      .kind = Kind::kEnum,
@@ -142,9 +145,9 @@ constexpr Key kPoolKeys[] = {
      .later = kLaterShares,
      .number = store<&Pool::share>,
      .initial = "borrow",
-     .doc = "`\"borrow\"`: a shard without an idle connection asks another one for its, while it "
+     .doc = "`\"borrow\"`: a shard without an idle connection asks another one for its before it "
             "connects, if the server has little traffic; `\"shard\"`: connections stay where they "
-            "were made.",
+            "were made, as those over TLS or HTTP/2 and those with a PROXY header always do.",
      .example = "\"shard\""},
     {.name = "max_idle_per_server",
      .kind = Kind::kInteger,

@@ -7,9 +7,13 @@
 
 namespace ringway {
 
-// Of "example.com:8443" and "[::1]:8443" what is before the port.
+// Of "example.com:8443" and "[::1]:8443" what is before the port. A name's final dot, which says
+// that it is a whole one, has no place in TLS (RFC 6066 3), nor in certificates.
 [[nodiscard]] inline std::string_view name_without_port(std::string_view host) {
-  if (!host.starts_with('[')) return host.substr(0, host.rfind(':'));
+  if (!host.starts_with('[')) {
+    const std::string_view name = host.substr(0, host.rfind(':'));
+    return name.size() > 1 && name.ends_with('.') ? name.substr(0, name.size() - 1) : name;
+  }
   const size_t end = host.find(']');
   return end == std::string_view::npos ? host : host.substr(1, end - 1);
 }

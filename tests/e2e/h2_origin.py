@@ -1,10 +1,12 @@
 """tests/e2e/h2_origin.py - an HTTP/2 origin by raw frames, which keeps what it is given."""
 import collections
 import socket
+import ssl
 import threading
 
 import h2client as h2
 from h2hpack import Decoder
+from reporting_origin import note_names
 
 HTTP2 = 'http_versions = ["h2"]'  # of an upstream
 
@@ -20,6 +22,8 @@ class Connection:
         self.ids: list[int] = []
         self.requests: dict[int, dict[str, str]] = {}
         self.bodies = collections.defaultdict(bytes)
+        self.name: str | None = None  # that TLS was asked for
+        self.resumed = False
 
     def send(self, *frames: bytes):
         with self.lock:
@@ -47,6 +51,9 @@ class Connection:
 
     def serve(self):
         try:
+            if self.origin.context is not None:
+                self.socket = self.origin.context.wrap_socket(self.socket, server_side=True)
+                self.name, self.resumed = getattr(self.socket, "asked_name", None), self.socket.session_reused
             if self.exactly(len(h2.PREFACE)) != h2.PREFACE:
                 return
             self.send(h2.settings(*self.origin.settings), h2.window_update(0, 1 << 24))
@@ -83,8 +90,13 @@ class Connection:
 
 
 class H2Origin:
-    def __init__(self, script, *settings: tuple[int, int]):
-        self.script, self.settings = script, settings
+    """`script(connection, stream, fields, body)` runs in the connection's thread. `context`: it speaks TLS, and then
+    nobody but that thread may send."""
+
+    def __init__(self, script, *settings: tuple[int, int], context: ssl.SSLContext | None = None):
+        self.script, self.settings, self.context = script, settings, context
+        if context is not None:
+            note_names(context)
         self.connection = Connection  # the class of what is accepted
         self.resets = 0
         self.connections: list[Connection] = []

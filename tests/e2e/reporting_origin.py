@@ -3,7 +3,9 @@
 Every answer names its connection (X-Conn, unique over all origins of a process), the request's place on it
 (X-Req), the peer (X-Peer) and the origin (X-Server), and echoes the request's X-Token in a field and in every
 byte of the body. The same is in `log` and `connections`, together with the client's tag (X-Client), so that
-who shared a connection is decided here and not by what the balancer says.
+who shared a connection is decided here and not by what the balancer says. What the connection began with is said
+too: over TLS the name that was asked for, its protocol and whether the session was resumed (X-Sni, X-Alpn,
+X-Resumed), behind a PROXY header whom that names (X-Pp-Src).
 
 All I/O is on one thread, which answers in the order of arrival. A test calls the methods of ReportingOrigin
 from its own thread. Commands are the path of a request; without one it is answered at once:
@@ -23,9 +25,11 @@ from its own thread. Commands are the path of a request; without one it is answe
   any, with size=N             a body of N bytes; with chunked=1 in chunks
 """
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -38,6 +42,7 @@ INJECTIONS = {
     "response": b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nX-Token: injected\r\n\r\ninjected",
 }
 TCP_ESTABLISHED = 1
+PROXY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _numbers = itertools.count(1)
 
 
@@ -45,6 +50,27 @@ def body_of(token: str, size: int) -> bytes:
     """A body of `size` bytes that no other token has; 0 means the token once."""
     unit = token.encode() + b"."
     return (unit * (size // len(unit) + 1))[:size] if size else token.encode()
+
+
+def note_names(context: ssl.SSLContext):
+    """Connections of this server's context know what they were asked for: `asked_name`, None without a name."""
+    def note(tls, name, _):
+        tls.asked_name = name
+    context.sni_callback = note
+
+
+def proxy_header(data: bytes) -> tuple[int, str] | None:
+    """Length of the PROXY header that `data` begins with, and the source that it names; None: more must come."""
+    if data.startswith(b"PROXY "):
+        line, end, _ = data.partition(b"\r\n")
+        words = line.decode().split(" ")
+        return (len(line) + 2, f"{words[2]}:{words[4]}") if end else None
+    if len(data) < 16 or len(data) < 16 + int.from_bytes(data[14:16], "big"):
+        return None
+    assert data.startswith(PROXY_SIGNATURE), data[:40]
+    size, family = (4, socket.AF_INET) if data[13] >> 4 == 1 else (16, socket.AF_INET6)
+    port = int.from_bytes(data[16 + 2 * size:18 + 2 * size], "big")
+    return 16 + int.from_bytes(data[14:16], "big"), f"{socket.inet_ntop(family, data[16:16 + size])}:{port}"
 
 
 @dataclasses.dataclass
@@ -91,6 +117,11 @@ class Conn(asyncio.Protocol):
         self.waiting = None  # a release: what to do, and the request
         self.timer = None
         self.private_from = None  # index in `seen` of the request that made it private
+        self.proxy_header = b""   # what it began with, if the origin wants such a header
+        self.proxy_source = ""
+        self.told: list[str] = []  # fields of every answer: what the connection began with
+        self.sni = None           # the name that TLS was asked for
+        self.resumed = False
 
     # What tests read.
     @property
@@ -116,6 +147,11 @@ class Conn(asyncio.Protocol):
         self.socket = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}"
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.sni, self.resumed = getattr(tls, "asked_name", None), tls.session_reused
+            self.told = [f"X-Sni: {self.sni or ''}", f"X-Alpn: {tls.selected_alpn_protocol() or ''}",
+                         f"X-Resumed: {int(self.resumed)}"]
         self.origin.opened(self)
 
     def connection_lost(self, problem):
@@ -130,6 +166,8 @@ class Conn(asyncio.Protocol):
 
     def data_received(self, data: bytes):
         self.buffer += data
+        if self.origin.proxied and not self.proxy_header and not self.take_proxy_header():
+            return
         while self.buffer and self.open:
             if self.body_left:
                 if not self.read_body():
@@ -142,6 +180,16 @@ class Conn(asyncio.Protocol):
             else:
                 head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
                 self.on_head(head)
+
+    def take_proxy_header(self) -> bool:
+        """False: more must come."""
+        header = proxy_header(self.buffer)
+        if header is None:
+            return False
+        length, self.proxy_source = header
+        self.proxy_header, self.buffer = self.buffer[:length], self.buffer[length:]
+        self.told.append(f"X-Pp-Src: {self.proxy_source}")
+        return True
 
     def read_body(self) -> bool:
         """Takes what there is of the body. False: more must come."""
@@ -254,7 +302,7 @@ class Conn(asyncio.Protocol):
     def message(self, seen: Seen, extra, status: int) -> bytes:
         body = body_of(seen.token, int(self.query.get("size", 0)))
         lines = [f"HTTP/1.1 {status} X", f"X-Conn: {self.name}", f"X-Req: {seen.req}", f"X-Peer: {self.peer}",
-                 f"X-Server: {self.origin.name}", f"X-Token: {seen.token}", *extra]
+                 f"X-Server: {self.origin.name}", f"X-Token: {seen.token}", *self.told, *extra]
         if "chunked" not in self.query:
             lines.append(f"Content-Length: {len(body)}")
             framed = body
@@ -277,7 +325,8 @@ class Conn(asyncio.Protocol):
     def close(self, how: str):
         self.closed_by = self.closed_by or "origin"
         if how == "rst":
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # Over TLS we may learn later that it is closed.
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
         else:
             self.transport.close()
@@ -293,10 +342,16 @@ class Conn(asyncio.Protocol):
 
 
 class ReportingOrigin:
-    """One origin on 127.0.0.1. All attributes may be read at any time; methods act before they return."""
+    """One origin on a loopback address. All attributes may be read at any time; methods act before they return.
 
-    def __init__(self, name: str = "origin", port: int = 0, host: str = "127.0.0.1", keeps_log: bool = True):
+    `context`: it speaks TLS. `proxied`: each connection has to begin with a PROXY header."""
+
+    def __init__(self, name: str = "origin", port: int = 0, host: str = "127.0.0.1", keeps_log: bool = True,
+                 context: ssl.SSLContext | None = None, proxied: bool = False):
         self.name, self.port, self.host = name, port, host
+        self.context, self.proxied = context, proxied
+        if context is not None:
+            note_names(context)
         self.keeps_log = keeps_log  # False for loads: then only Conn.requests counts, and commands need no token
         self.log: list[Seen] = []
         self.connections: dict[str, Conn] = {}  # all there ever were, by name, in the order of accepting
@@ -312,6 +367,10 @@ class ReportingOrigin:
         self.restart()
 
     # What tests ask.
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @property
     def established(self) -> int:
         return sum(conn.established() for conn in list(self.open_conns))
@@ -371,7 +430,7 @@ class ReportingOrigin:
             for attempt in range(200):  # A client may have the port as its own for a moment.
                 try:
                     return await self.loop.create_server(lambda: Conn(self), self.host, self.port, backlog=4096,
-                                                         reuse_address=True)
+                                                         reuse_address=True, ssl=self.context)
                 except OSError:
                     if attempt == 199:
                         raise

@@ -22,6 +22,7 @@ import struct
 import subprocess
 import tempfile
 
+from h2client import H2, Stream
 from reporting_origin import ReportingOrigin, body_of
 from support import Balancer, Case, Client, Response, free_port, metrics, wait_until
 
@@ -33,6 +34,9 @@ class Names:
     MISSES = "ringway_server_reuse_misses_total"
     CLOSES = "ringway_server_closes_total"
     STALE = "ringway_server_stale_total"
+    IDLE_TIMES = "ringway_server_idle_at_reuse_seconds_count"
+    RETRIES = "ringway_upstream_retries_stale_total"
+    DENIED = "ringway_upstream_retries_denied_%s_total"  # method, body
     FRESH = "fresh"
     UNSOLICITED = "unsolicited"
     UNSEEN = ("connect", "lent")  # reasons that no origin can have seen: never made, moved to another shard
@@ -71,7 +75,7 @@ class Answer:
     client: str
     token: str
     upstream: str
-    response: Response
+    response: Response | Stream
 
     def __post_init__(self):
         self.status = self.response.status
@@ -94,11 +98,11 @@ class Visitor:
         return self.end()
 
     def begin(self, command: str = "", method: str = "GET", body: bytes | None = None, upstream: str = "app",
-              fields: str = "", chunked: bool = False, promise: int = 0) -> str:
+              fields: str = "", chunked: bool = False, promise: int = 0, host: str = "test") -> str:
         """Sends a request and returns its token. `promise`: so many bytes more than `body` are announced."""
         token = f"{self.tag}.{next(self.case.numbers)}.{secrets.token_hex(6)}"
         target = f"/{upstream}/{command}{'&' if '?' in command else '?'}t={token}"
-        head = f"{method} {target} HTTP/1.1\r\nHost: test\r\nX-Client: {self.tag}\r\nX-Token: {token}\r\n{fields}"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-Client: {self.tag}\r\nX-Token: {token}\r\n{fields}"
         data = b""
         if chunked:
             head += "Transfer-Encoding: chunked\r\n"
@@ -133,6 +137,33 @@ class Visitor:
         self.client.close()
 
 
+class Http2Visitor:
+    """The same over HTTP/2, with as many requests at once as it likes: end() takes what begin() has given."""
+
+    def __init__(self, case: "ReuseCase", tag: str, port: int):
+        self.case, self.tag = case, tag
+        self.client = H2(port)
+
+    def ask(self, *args, **more) -> Answer:
+        return self.end(self.begin(*args, **more))
+
+    def begin(self, command: str = "", method: str = "GET", upstream: str = "app", fields=()) -> tuple[str, str, Stream]:
+        token = f"{self.tag}.{next(self.case.numbers)}.{secrets.token_hex(6)}"
+        target = f"/{upstream}/{command}{'&' if '?' in command else '?'}t={token}"
+        return token, upstream, self.client.request(target, method, [("x-client", self.tag), ("x-token", token), *fields])
+
+    def end(self, begun: tuple[str, str, Stream]) -> Answer:
+        token, upstream, stream = begun
+        answer = Answer(self.tag, token, upstream, self.client.response(stream))
+        if answer.conn:
+            self.case.assertEqual((stream.get("x-token"), bytes(stream.body)), (token, token.encode()))  # (a)
+        self.case.answers.append(answer)
+        return answer
+
+    def leave(self):
+        self.client.close()
+
+
 class ReuseCase(Case):
     counts_exact = True   # (e) False: attempts may fail before the origin sees them
     closes_exact = True   # (e) False: a server with all its counters may leave
@@ -141,13 +172,13 @@ class ReuseCase(Case):
     def setUp(self):
         self.numbers = itertools.count(1)
         self.answers: list[Answer] = []
-        self.visitors: list[Visitor] = []
+        self.visitors: list[Visitor | Http2Visitor] = []
         self.origins: list[ReportingOrigin] = []
         self.never: set[str] = set()  # upstreams with reuse = "never"
         self.balancer = None
 
-    def reporting(self, name: str | None = None, port: int = 0) -> ReportingOrigin:
-        origin = ReportingOrigin(name or f"s{len(self.origins)}", port)
+    def reporting(self, name: str | None = None, port: int = 0, **options) -> ReportingOrigin:
+        origin = ReportingOrigin(name or f"s{len(self.origins)}", port, **options)
         self.origins.append(origin)
         self.addCleanup(origin.stop)
         return origin
@@ -157,7 +188,7 @@ class ReuseCase(Case):
         if '"never"' in pool:
             self.never.add(name)
         pairs = [server if isinstance(server, tuple) else (server, "") for server in servers]
-        listed = ", ".join(f'{{ name = "{o.name}", address = "{o.host}:{o.port}"{", " + extra if extra else ""} }}'
+        listed = ", ".join(f'{{ name = "{o.name}", address = "{o.address}"{", " + extra if extra else ""} }}'
                            for o, extra in pairs)
         return (f'[[routes]]\nname = "{name}"\nmatch = {{ path_prefix = "/{name}/" }}\nupstream = "{name}"\n'
                 f'rewrite = {{ strip_prefix = "/{name}" }}\nrequest_headers = {{ set = {{ "x-upstream" = "{name}" }} }}\n'
@@ -181,14 +212,22 @@ class ReuseCase(Case):
         self.settled_fds = self.fds()
         return self.balancer
 
-    def app(self, pool: str = "", count: int = 1, more: str = "", servers: str = "", **rest) -> list[ReportingOrigin]:
-        """The usual set-up: one upstream "app" before `count` origins; `servers`: TOML for each, `more`: for the upstream."""
-        origins = [self.reporting() for _ in range(count)]
+    def app(self, pool: str = "", count: int = 1, more: str = "", servers: str = "", origin: dict | None = None,
+            **rest) -> list[ReportingOrigin]:
+        """The usual set-up: one upstream "app" before `count` origins; `servers`: TOML for each, `more`: for the upstream,
+        `origin`: options of reporting()."""
+        origins = [self.reporting(**(origin or {})) for _ in range(count)]
         self.balance(self.upstream("app", pool, [(origin, servers) for origin in origins], more), **rest)
         return origins
 
     def visitor(self, tag: str | None = None) -> Visitor:
         visitor = Visitor(self, tag or f"c{len(self.visitors)}", self.port)
+        self.visitors.append(visitor)
+        self.addCleanup(visitor.leave)
+        return visitor
+
+    def http2_visitor(self) -> Http2Visitor:
+        visitor = Http2Visitor(self, f"c{len(self.visitors)}", self.port)
         self.visitors.append(visitor)
         self.addCleanup(visitor.leave)
         return visitor
@@ -313,6 +352,9 @@ class ReuseCase(Case):
                 wanted = (sum(req == 1 for req in reqs), sum(req > 1 for req in reqs))
                 if (fresh, sum(how.values())) != wanted:
                     self.difference.append(f"{fresh} fresh, {how} but origins saw {wanted}")
+            was_idle = now.sum(Names.REUSE, how=("safe", "unproven", "session"))
+            if now.sum(Names.IDLE_TIMES) != was_idle:
+                self.difference.append(f"{now.sum(Names.IDLE_TIMES)} idle times of {was_idle} reused")
             return not self.difference
         try:
             wait_until(agree)

@@ -1,10 +1,14 @@
 """The origin that the tests of connection reuse trust: each of its reports and commands, without a balancer."""
+import pathlib
 import socket
+import ssl
 import struct
+import tempfile
 import unittest
 
-from reporting_origin import INJECTIONS, ReportingOrigin, body_of
+from reporting_origin import INJECTIONS, PROXY_SIGNATURE, ReportingOrigin, body_of
 from support import Client, read_all, wait_until
+from test_tls import Authority
 
 
 class Origin(unittest.TestCase):
@@ -174,3 +178,40 @@ class Origin(unittest.TestCase):
         self.origin.restart()
         self.assertEqual((self.get(self.client()).get("x-req"), self.origin.port), ("1", port))
         self.assertEqual(len({seen.conn for seen in self.origin.log}), 3)
+
+    def test_says_whom_a_proxy_header_names(self):
+        origin = ReportingOrigin("p", proxied=True)
+        self.addCleanup(origin.stop)
+        v6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+        second = PROXY_SIGNATURE + b"\x21\x21" + struct.pack(">H", 36 + 5) + v6 + struct.pack(">HH", 5555, 443) + b"\5\0\2ab"
+        for header, source in ((b"PROXY TCP4 192.0.2.7 198.51.100.1 5555 443\r\n", "192.0.2.7:5555"), (second, "2001:db8::7:5555")):
+            client = Client(origin.port)
+            self.addCleanup(client.close)
+            client.send(header[:5])
+            client.send(header[5:] + b"GET / HTTP/1.1\r\nX-Token: t\r\n\r\n")
+            answers = [client.response(), self.get(client)]
+            self.assertEqual([answer.get("x-pp-src") for answer in answers], [source] * 2)
+            self.assertEqual(origin.connections[answers[0].get("x-conn")].proxy_header, header)
+
+    def test_says_which_name_was_asked_for_and_if_a_session_was_resumed(self):
+        """One that was begun under another name, too: whoever does that is seen."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        authority = Authority(pathlib.Path(folder.name))
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(*authority.issue("o", "*.names.example"))
+        server.set_alpn_protocols(["http/1.1"])
+        origin = ReportingOrigin("t", context=server)
+        self.addCleanup(origin.stop)
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        context.set_alpn_protocols(["http/1.1"])
+        session, seen = None, []
+        for name in ("a.names.example", "a.names.example", "b.names.example"):
+            client = Client(origin.port)
+            client.socket = context.wrap_socket(client.socket, server_hostname=name, session=session)
+            answer = self.get(client)
+            seen.append((answer.get("x-sni"), answer.get("x-alpn"), answer.get("x-resumed")))
+            session = session or client.socket.session
+            client.close()
+        self.assertEqual(seen, [("a.names.example", "http/1.1", "0"), ("a.names.example", "http/1.1", "1"),
+                                ("b.names.example", "http/1.1", "1")])

@@ -1,4 +1,5 @@
-"""Servers taken out and brought back by ringctl under load (E13)."""
+"""Servers taken out and brought back by ringctl under load (E13), and what it shows of pools."""
+import json
 import pathlib
 import subprocess
 import tempfile
@@ -6,26 +7,74 @@ import threading
 
 import support
 from reuse_load import UnderLoad
-from reuse_support import Names
+from reuse_support import KEEP, Names, ReuseCase
 from support import wait_until
 
 RINGCTL = str(pathlib.Path(support.RINGWAY).with_name("ringctl"))
 
 
-class Commands(UnderLoad):
-    def start(self):
+class Ringctl(ReuseCase):
+    def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.socket = f"{folder.name}/admin"
-        super().start()
 
-    def upstreams(self, origins) -> list[str]:
-        return [*super().upstreams(origins), f'[admin]\nsocket = "{self.socket}"\n']
+    def admin_table(self) -> str:
+        return f'[admin]\nsocket = "{self.socket}"\n'
 
     def command(self, *words: str) -> str:
         done = subprocess.run([RINGCTL, "--socket", self.socket, *words], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
         return done.stdout
+
+
+class Pools(Ringctl):
+    def shown(self) -> list[dict]:
+        return json.loads(self.command("--json", "pools"))["pools"]
+
+    @staticmethod
+    def sums(pools: list[dict], part: str) -> dict[str, int]:
+        """What is not 0, over all shards."""
+        names = {name for pool in pools for name in pool[part]}
+        return {name: count for name in names if (count := sum(pool[part].get(name, 0) for pool in pools))}
+
+    def test_where_every_connection_is_and_why_others_went(self):
+        origin = self.reporting()
+        self.balance(self.upstream("app", f'reuse = "aggressive"\nshare = "shard"\nkey = ["request.host"]\n{KEEP}', [origin]),
+                     self.admin_table(), shards=2)
+        hosts = ["a.example", "a.example", "b.example"]
+        visitors = [self.visitor() for _ in hosts]
+        tokens = [visitor.begin("stall", host=host) for visitor, host in zip(visitors, hosts)]
+        wait_until(lambda: len(origin.in_flight) == 3)
+        for visitor, token in zip(visitors[:2], tokens):
+            origin.release(token)
+            visitor.end()
+        guest = self.visitor()
+        guest.ask("ntlm", host="a.example")  # A first request: what served one only is not for it.
+        pools = self.shown()
+        self.assertEqual([(p["shard"], p["upstream"], p["server"]) for p in pools], [(0, "app", "s0"), (1, "app", "s0")])
+        self.assertEqual(self.sums(pools, "connections"), {"idle_unproven": 2, "busy": 1, "private_idle": 1})
+        self.assertEqual(self.sums(pools, "got"), {"fresh": 4})
+        self.assertEqual(sum(self.sums(pools, "missed").values()), 4)
+        self.assertEqual(self.sums(pools, "closed"), {})
+        keys = [entry for pool in pools for entry in pool["keys"] if entry["key"] != "default"]
+        for host, wanted in (("a.example", (3, 2)), ("b.example", (1, 0))):
+            mine = [entry for entry in keys if host in entry["key"]]
+            self.assertEqual((sum(e["connections"] for e in mine), sum(e["idle"] for e in mine)), wanted)
+        self.assertRegex(self.command("pools", "app"), r"(?m)^ *[01] +app +s0 .*a\.example.* idle=2$")
+
+        origin.close_idle()
+        wait_until(lambda: self.sums(self.shown(), "closed") == {"server_idle": 3})
+        origin.release(tokens[2])
+        visitors[2].end()
+        self.command("server", "app/s0", "drain")
+        self.assertEqual(self.sums(self.shown(), "closed"), {"server_idle": 3, "service": 1})
+
+
+class Commands(UnderLoad, Ringctl):
+    def upstreams(self, origins) -> list[str]:
+        return [*super().upstreams(origins), self.admin_table()]
 
     def both_upstreams(self, *words: str):
         for upstream in ("own", "app"):

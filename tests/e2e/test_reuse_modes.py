@@ -1,4 +1,4 @@
-"""Which request may use which server connection: servers, modes, private connections, keys (E1 to E5)."""
+"""Which request may use which server connection: servers, modes, private connections (E1 to E4)."""
 import random
 
 from reuse_support import KEEP, Names, ReuseCase
@@ -83,6 +83,17 @@ class Modes(ReuseCase):
                 self.assertEqual(conns.get(answer.conn, self.NEW), self.expected(mode, first, idle, method))
                 self.assertEqual(answer.req, {self.NEW: 1, self.UNPROVEN: 2, self.PROVEN: 3}[
                     conns.get(answer.conn, self.NEW)])
+
+    def test_requests_of_http2_are_never_first_ones(self):
+        """Their client knows which of them the server has looked at."""
+        rows = [(mode, method) for mode in ("safe", "aggressive", "always", "auto") for method in ("GET", "POST")]
+        origin = self.reporting()
+        self.balance(*(self.upstream(f"u{i}", f'reuse = "{row[0]}"\n{KEEP}', [origin]) for i, row in enumerate(rows)))
+        for i, (mode, method) in enumerate(rows):
+            with self.subTest(mode=mode, method=method):
+                [unproven] = self.park(1, f"u{i}")
+                answer = self.http2_visitor().ask(method=method, upstream=f"u{i}")
+                self.assertEqual((answer.conn, answer.req), (unproven, 2))
 
     def test_a_first_request_with_a_body_that_may_be_too_long_to_be_kept_gets_a_connection_of_its_own(self):
         self.app(f'reuse = "auto"\n{KEEP}')
@@ -169,6 +180,24 @@ class Never(ReuseCase):
         self.assertEqual(rounds[2], rounds[0])
         self.assertEqual(self.gauge(state="private_idle"), 5)
 
+    def test_requests_at_once_of_one_client(self):
+        """HTTP/2: each has a connection of its own, all are the client's, and go with it."""
+        [origin] = self.app(f'reuse = "never"\n{KEEP}')
+        visitor, other = self.http2_visitor(), self.http2_visitor()
+        begun = [visitor.begin("stall") for _ in range(3)]
+        wait_until(lambda: len(origin.in_flight) == 3)
+        self.assertNotIn(other.ask().conn, [seen.conn for seen in origin.log[:3]])
+        origin.release_all()
+        own = {visitor.end(one).conn for one in begun}
+        self.assertEqual(len(own), 3)
+        for _ in range(5):
+            self.assertIn(visitor.ask().conn, own)
+            self.assertNotIn(other.ask().conn, own)
+        visitor.leave()
+        for name in own:
+            self.wait_closed(name)
+        self.assertEqual(other.ask().req, 7)
+
     def test_a_client_of_more_servers_than_can_be_kept_is_still_served_alone(self):
         self.app(f'reuse = "never"\n{KEEP}', count=31)  # Odd: the two come to every server in turn.
         first, second = self.visitor(), self.visitor()
@@ -228,6 +257,24 @@ class Logins(ReuseCase):
                 self.assertEqual(answer.status, 200)
                 self.assert_private(visitor, answer.conn)
 
+    def test_a_login_among_requests_at_once(self):
+        """HTTP/2 to the client: one of its requests gets the connection with the login, the others get others."""
+        [origin] = self.app(self.POOL)
+        visitor, other = self.http2_visitor(), self.visitor()
+        for command, fields in (("ntlm", ()), ("", [("authorization", "Negotiate YII=")])):
+            with self.subTest(command=command):
+                name = visitor.ask(command, fields=fields).conn
+                begun = [visitor.begin("stall") for _ in range(3)]
+                wait_until(lambda: len(origin.in_flight) == 3)
+                self.assertNotEqual(other.ask().conn, name)
+                origin.release_all()
+                self.assertEqual([visitor.end(one).conn for one in begun].count(name), 1)
+                self.assertEqual(visitor.ask().conn, name)
+                self.assertNotEqual(other.ask().conn, name)
+                visitor.leave()
+                self.wait_closed(name)
+                visitor = self.http2_visitor()
+
     def test_other_logins_share(self):
         self.app(self.POOL)
         name = self.guest("ntlm?scheme=Basic").conn
@@ -263,30 +310,3 @@ class Logins(ReuseCase):
         self.conn(name).origin.call(lambda: self.conn(name).close("fin"))
         wait_until(lambda: self.gauge(state=Names.PRIVATE) == 0)
         self.assertNotEqual(visitor.ask("ntlm").conn, name)
-
-
-class Keys(ReuseCase):
-    """E5, as far as it can vary today: the server's address, and what pool.key adds."""
-
-    def test_distinct_addresses_never_share_and_equal_ones_do(self):
-        first = self.reporting()
-        second = self.reporting()
-        self.balance(self.upstream("app", f'reuse = "always"\n{KEEP}', [first, second]))
-        conns = [self.guest().conn for _ in range(20)]
-        self.assertEqual(len(set(conns)), 2)
-        self.assertEqual((len(first.connections), len(second.connections)), (1, 1))
-
-    def test_hosts_as_part_of_the_key(self):
-        self.app(f'reuse = "always"\nkey = ["request.host"]\n{KEEP}')
-        conns = {}
-        for host in ("a.example", "b.example", "A.example", "a.example") * 5:
-            visitor = self.visitor()
-            token = f"{visitor.tag}.{host}"
-            visitor.client.send(f"GET /app/ HTTP/1.1\r\nHost: {host}\r\nX-Client: {visitor.tag}\r\n"
-                                f"X-Token: {token}\r\n\r\n".encode())
-            response = visitor.client.response()
-            self.assertEqual(response.body, token.encode())
-            conns.setdefault(host.lower(), set()).add(response.get("x-conn"))
-            visitor.leave()
-        self.assertEqual({host: len(names) for host, names in conns.items()}, {"a.example": 1, "b.example": 1})
-        self.assertFalse(conns["a.example"] & conns["b.example"])

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <thread>
 
 #include "tests/pool/pool_access.h"
 #include "tests/pool/pool_fixture.h"
@@ -114,6 +115,24 @@ TEST_CASE("Pool misuse: an idle connection made private, or one of another pool 
   check_dies("server_pool_places", [&] { g.pool.close(conn, CloseReason::kError); });
   FakeConn fresh(f.pool);
   check_dies("server_pool", [&] { g.pool.begin(fresh, nullptr, 1); });
+}
+
+// haproxy's shards take connections from each other; here nobody but the owner moves one.
+TEST_CASE("Pool misuse: called from another thread") {
+  PoolFixture f({.mode = ReuseMode::kAlways, .idle_floor = 4});
+  SessionStore store(f.shard.entries);
+  FakeConn& used = f.open();
+  f.idle();
+  const auto elsewhere = [&](auto act) {
+    check_dies("server_pool_places", [&] { std::thread(act).join(); });
+  };
+  elsewhere([&] { static_cast<void>(f.pool.pick(nullptr, {})); });
+  elsewhere([&] { static_cast<void>(f.finish(used)); });
+  elsewhere([&] { f.pool.make_private(used, store, f.server_target()); });
+  elsewhere([&] { f.pool.close(used, CloseReason::kError); });
+  elsewhere([&] { f.pool.close_idle(CloseReason::kDown); });
+  elsewhere([&] { f.begin(); });
+  elsewhere([&] { static_cast<void>(f.pool.begin_transit("fixed", f.shard.key("fixed").hash)); });
 }
 
 TEST_CASE("Pool misuse: a session that ends while its connection is in use") {

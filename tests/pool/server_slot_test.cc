@@ -367,6 +367,29 @@ TEST_CASE("ServerSlot: no memory for a connection is an error, and leaves no uni
   CHECK(w.share.used() == 0);
 }
 
+TEST_CASE("ServerSlot: out of memory for connections an idle one with another key makes room") {
+  SlotWorld w(spec_with(kAlways), 100);
+  std::vector<User> users(64);
+  std::vector<ServerConn*> taken;
+  for (User& user : users) taken.push_back(w.take(user));
+  w.slot->give_back(*taken.back(), kGood);
+  taken.pop_back();
+  const ConnKey key{.bytes = "other", .hash = 5};
+  User user;
+  CHECK(w.slot->take(user, &key, kLater).error == EAGAIN);
+  CHECK(w.closed(CloseReason::kMakeRoom) == 1);
+  // Nothing else is idle: the next one has nothing to wait for.
+  User late;
+  CHECK(w.slot->take(late, &key, kLater).error == ENOBUFS);
+  const int before = w.room.calls;
+  REQUIRE(w.until([&] { return w.room.calls > before; }));
+  taken.push_back(w.slot->take(user, &key, kLater).conn);
+  REQUIRE(taken.back() != nullptr);
+  REQUIRE(w.until([&] { return user.connected; }));
+  CHECK(w.share.used() == 64);
+  for (ServerConn* conn : taken) w.slot->discard(*conn);
+}
+
 TEST_CASE("ServerSlot: single use is used once") {
   SlotWorld w(spec_with(kAlways));
   User user;
