@@ -61,6 +61,7 @@ struct TlsServerContext::Callbacks {
     // Of two hellos (RFC 8446 4.1.2) only the first one has it.
     session.early_offered_ |= SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_early_data,
                                                                    &extension, &length) == 1;
+    if (!context.bind_resumption(hello->ssl, session.server_name())) return ssl_select_cert_error;
     return context.choose(*hello, session) ? ssl_select_cert_success : ssl_select_cert_error;
   }
 
@@ -164,11 +165,6 @@ std::string TlsServerContext::configure() {
   SSL_CTX_set_select_certificate_cb(context_, Callbacks::on_hello);
   SSL_CTX_set_tlsext_servername_callback(context_, Callbacks::on_server_name);
   if (!alpn.empty()) SSL_CTX_set_alpn_select_cb(context_, Callbacks::on_alpn, nullptr);
-  // Not every context may resume every session: what a client had to prove differs.
-  std::array<uint8_t, SHA256_DIGEST_LENGTH> id{};
-  SHA256(reinterpret_cast<const uint8_t*>(options_.session_context.data()),
-         options_.session_context.size(), id.data());
-  SSL_CTX_set_session_id_context(context_, id.data(), id.size());
   SSL_CTX_set_timeout(context_, options_.session_lifetime_s);
   SSL_CTX_set_session_psk_dhe_timeout(context_, options_.session_lifetime_s);
   if (options_.tickets == 0 || keys_ == nullptr) {
@@ -185,6 +181,22 @@ std::string TlsServerContext::configure() {
   SSL_CTX_set_custom_verify(context_, mode, Callbacks::on_verify);
   options_.client_trust->announce(context_);
   return "";
+}
+
+// BoringSSL resumes a session, of any version, only under the context that it began under. So it is
+// resumed only where a full handshake would ask the same of the client and go to the same name
+// (RFC 6066 3): another one may have another certificate, and routes behind it that trust in it.
+bool TlsServerContext::bind_resumption(ssl_st* ssl, std::string_view name) const {
+  if (name.ends_with('.')) name.remove_suffix(1);
+  std::string all;
+  all.reserve(options_.session_context.size() + name.size() + 2);
+  all += static_cast<char>('0' + static_cast<int>(options_.client_auth));
+  for (const char c : name) all += (c >= 'A' && c <= 'Z') ? static_cast<char>(c | 0x20) : c;
+  all += '\0';  // No name has one.
+  all += options_.session_context;
+  std::array<uint8_t, SHA256_DIGEST_LENGTH> id{};
+  SHA256(reinterpret_cast<const uint8_t*>(all.data()), all.size(), id.data());
+  return SSL_set_session_id_context(ssl, id.data(), id.size()) == 1;
 }
 
 void TlsServerContext::set_names(std::shared_ptr<const TlsNames> names) {

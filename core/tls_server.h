@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "core/tls_policy.h"
 #include "core/tls_tickets.h"
 
+struct ssl_st;
 struct ssl_ctx_st;
 struct ssl_early_callback_ctx;
 
@@ -46,7 +48,8 @@ struct TlsServerOptions {
   bool strict_sni = false;
   TlsClientAuth client_auth = TlsClientAuth::kOff;
   std::shared_ptr<const TlsTrust> client_trust;  // REQUIRED unless kOff; of this shard
-  // Sessions resume only under equal contexts: a profile's name, equal on all shards and nodes.
+  // Sessions resume only under equal contexts, for the name that they were made for, and where
+  // `client_auth` is the same: a profile's name, equal on all shards and nodes.
   std::string session_context;
   uint32_t session_lifetime_s = 7200;
   uint8_t tickets = 2;  // per full TLS 1.3 handshake; 0: no resumption at all
@@ -95,6 +98,7 @@ class TlsServerContext {
   void session_done();
   [[nodiscard]] bool reverify(TlsSession& session) const;
   [[nodiscard]] std::string configure();
+  [[nodiscard]] bool bind_resumption(ssl_st* ssl, std::string_view name) const;
   [[nodiscard]] bool choose(const ssl_early_callback_ctx& hello, TlsSession& session);
   [[nodiscard]] const Material* material_of(const TlsCertificate& certificate);
 

@@ -11,6 +11,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <stdlib.h>
 
 #include <array>
 #include <fstream>
@@ -204,11 +205,17 @@ void TlsTrust::announce(ssl_ctx_st* context) const {
 }
 
 std::string read_system_trust() {
+  const auto read = [](const char* path) {
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  };
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here ever changes the environment.
+  const char* const named = getenv("SSL_CERT_FILE");
+  if (named != nullptr && *named != '\0') return read(named);
   for (const char* path : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                            "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) continue;
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    std::string text = read(path);
+    if (!text.empty()) return text;
   }
   return "";
 }

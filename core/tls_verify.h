@@ -49,8 +49,8 @@ class TlsTrust {
   bool with_crl_ = false;
 };
 
-// The system's authorities as PEM: the usual bundle file. Reads a file: not on a shard. Empty if
-// there is none.
+// The system's authorities as PEM: the file that SSL_CERT_FILE names in the environment, as OpenSSL
+// has it, else the usual bundle. Reads a file: not on a shard. Empty if there is none.
 [[nodiscard]] std::string read_system_trust();
 
 // "127.0.0.1", "::1": no name of a host.

@@ -249,8 +249,10 @@ constexpr Key kUpstreamTlsKeys[] = {
      .word = "system",
      .text = item::upstream_ca,
      .initial = "system",
-     .doc = "The authorities that servers' certificates are checked with: `\"system\"`, or a PEM "
-            "file, which is read again when it changes.",
+     .doc =
+         "The authorities that servers' certificates are checked with: `\"system\"` (the file in "
+         "the environment's SSL_CERT_FILE, else the system's bundle), or a PEM file, which is "
+         "read again when it changes.",
      .example = "\"/etc/ringway/servers-ca.pem\""},
     {.name = "sni",
      .kind = Kind::kText,

@@ -35,7 +35,30 @@ TlsControl::~TlsControl() {
   timers_.cancel(timer_);
 }
 
+// What changes while it is read, or before it is in force, is seen as changed by the first look.
+std::vector<TlsControl::Keys> TlsControl::look_before_reading(const config::Config& config) {
+  std::vector<Keys> all;
+  all.reserve(config.tls_profiles.size());
+  for (const config::TlsProfile& profile : config.tls_profiles) {
+    Keys keys;
+    keys.own = profile.tickets.enabled && profile.tickets.keys.empty();
+    if (profile.tickets.enabled && !keys.own) keys.stamp = files_.stamp(profile.tickets.keys.path);
+    if (!profile.ech.empty()) keys.ech = files_.stamp(profile.ech.path);
+    all.push_back(keys);
+  }
+  return all;
+}
+
+// Since when the keys are in use that read_tls_materials() takes over for a profile, or makes.
+int64_t TlsControl::own_made_at(const std::string& profile, int64_t now_ms) const {
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    if (keys_[i].own && config_->tls_profiles[i].name == profile) return keys_[i].made_at_ms;
+  }
+  return now_ms;
+}
+
 bool TlsControl::prepare(const config::Config& config, std::string& error) {
+  prepared_keys_ = look_before_reading(config);
   load_ = std::make_unique<CertLoad>(files_, cert_spec_of(config), &store_.sources(), wall_s());
   while (!load_->step(UINT32_MAX)) continue;
   error.clear();
@@ -61,21 +84,16 @@ std::shared_ptr<const TlsMaterials> TlsControl::commit(const config::Config& con
   const int64_t now = host_.tls_now_ms();
   store_.adopt(std::move(*load_), now);
   load_.reset();
+  // Keys that stay go on ageing: reloads must not put off their rotation.
+  for (size_t i = 0; i < prepared_keys_.size(); ++i) {
+    prepared_keys_[i].made_at_ms = own_made_at(config.tls_profiles[i].name, now);
+  }
+  keys_ = std::move(prepared_keys_);
+  prepared_keys_.clear();
   config_ = &config;
   materials_ = std::move(prepared_);
   prepared_.reset();
   trusts_.start(config, *materials_);
-  keys_.clear();
-  for (const config::TlsProfile& profile : config.tls_profiles) {
-    Keys keys;
-    if (profile.tickets.enabled && profile.tickets.keys.empty()) {
-      keys.rotate_at_ms = now + profile.tickets.rotate;
-    } else if (profile.tickets.enabled) {
-      keys.stamp = files_.stamp(profile.tickets.keys.path);
-    }
-    if (!profile.ech.empty()) keys.ech = files_.stamp(profile.ech.path);
-    keys_.push_back(keys);
-  }
   timers_.cancel(timer_);
   timers_.set(timer_, now + kPollMs);
   return materials_;
@@ -137,8 +155,8 @@ void TlsControl::look_at_keys(int64_t now_ms) {
   for (size_t i = 0; i < keys_.size(); ++i) {
     if (!config_->tls_profiles[i].ech.empty()) look_at_ech(i);
     const config::TlsTickets& tickets = config_->tls_profiles[i].tickets;
-    if (keys_[i].rotate_at_ms != 0 && now_ms >= keys_[i].rotate_at_ms) {
-      keys_[i].rotate_at_ms = now_ms + tickets.rotate;
+    if (keys_[i].own && now_ms >= keys_[i].made_at_ms + tickets.rotate) {
+      keys_[i].made_at_ms = now_ms;
       // Tickets are good until the second rotation after they were given.
       changed().profiles[i].keys = materials_->profiles[i].keys->rotated(1);
       host_.tls_line(LogLevel::kInfo,

@@ -58,11 +58,14 @@ class TlsControl final : public CertStoreEvents, public TrustEvents, public Time
 
   // Per profile.
   struct Keys {
-    int64_t rotate_at_ms = 0;  // 0: never
-    FileStamp stamp;           // of the file, if there is one
-    FileStamp ech;             // likewise
+    bool own = false;        // made by this process, which rotates them
+    int64_t made_at_ms = 0;  // when the current one of those was
+    FileStamp stamp;         // of the tickets' file, if there is one, before it was read
+    FileStamp ech;           // likewise
   };
 
+  [[nodiscard]] std::vector<Keys> look_before_reading(const config::Config& config);
+  [[nodiscard]] int64_t own_made_at(const std::string& profile, int64_t now_ms) const;
   void look_at_keys(int64_t now_ms);
   void read_keys_again(size_t profile);
   void look_at_ech(size_t profile);
@@ -79,6 +82,7 @@ class TlsControl final : public CertStoreEvents, public TrustEvents, public Time
   std::shared_ptr<TlsMaterials> next_;  // to be published at the end of this turn, or null
   std::unique_ptr<CertLoad> load_;      // prepared
   std::shared_ptr<TlsMaterials> prepared_;
+  std::vector<Keys> prepared_keys_;
   std::vector<Keys> keys_;
   int64_t keys_at_ms_ = 0;
 };

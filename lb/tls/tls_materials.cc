@@ -68,7 +68,9 @@ bool read_upstream(const config::UpstreamTls& tls, CertFiles& files,
       system = std::make_shared<TlsTrustText>(TlsTrustText{.ca = read_system_trust(), .crl = {}});
     }
     if (system->ca.empty()) {
-      error = "the system has no certificate authorities (ca-certificates is not installed)";
+      error =
+          "the system has no certificate authorities (ca-certificates is not installed, or "
+          "SSL_CERT_FILE in the environment names no file of them)";
       return false;
     }
     out.trust = system;

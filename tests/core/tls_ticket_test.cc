@@ -15,8 +15,8 @@ TlsPolicy only(uint16_t version) {
 }
 
 // A fresh session from a connection that is closed again.
-TlsTicket get_ticket(SimTlsWorld& world) {
-  TlsEnd& client = world.connect();
+TlsTicket get_ticket(SimTlsWorld& world, const std::string& name = "example.test") {
+  TlsEnd& client = world.connect({.server_name = name});
   // In TLS 1.3 tickets travel with the server's first bytes.
   REQUIRE(world.peer_of_last().send("x"));
   REQUIRE(world.run([&] { return client.text == "x"; }));
@@ -26,8 +26,9 @@ TlsTicket get_ticket(SimTlsWorld& world) {
   return ticket;
 }
 
-bool resumes(SimTlsWorld& world, const TlsTicket& ticket) {
-  TlsEnd& client = world.connect({.server_name = "example.test", .ticket = &ticket});
+bool resumes(SimTlsWorld& world, const TlsTicket& ticket,
+             const std::string& name = "example.test") {
+  TlsEnd& client = world.connect({.server_name = name, .ticket = &ticket});
   const bool resumed = client.resumed;
   CHECK(world.peer_of_last().resumed == resumed);
   CHECK(client.verdict == TlsVerdict::kOk);
@@ -110,6 +111,65 @@ TEST_CASE("Tls: tickets off, expired, or of another profile -> full handshakes")
     REQUIRE(world.peer_of_last().send("x"));
     REQUIRE(world.run([&] { return client.text == "x"; }));
     if (version == kTls13) CHECK(client.tickets.empty());
+  }
+}
+
+// RFC 6066 3, RFC 8446 4.6.1.
+TEST_CASE("Tls: a ticket of one name for another -> a full handshake, also with one certificate") {
+  for (const uint16_t version : {kTls12, kTls13}) {
+    CAPTURE(version);
+    SimTlsWorld world;
+    world.client_options.policy = only(version);
+    const test::MadeCertificate both = test::make_certificate(
+        {.common_name = "ab", .names = {"a.test", "b.test"}, .issuer = &world.keys.authority});
+    const test::MadeCertificate other = test::make_certificate(
+        {.common_name = "c", .names = {"c.test"}, .issuer = &world.keys.authority});
+    world.names = to_names({to_tls(both), to_tls(other)});
+    for (const char* const from : {"a.test", "b.test", "c.test"}) {
+      CAPTURE(from);
+      const TlsTicket ticket = get_ticket(world, from);
+      for (const char* const to : {"a.test", "b.test", "c.test"}) {
+        CAPTURE(to);
+        CHECK(resumes(world, ticket, to) == (std::string_view(from) == to));
+      }
+    }
+    // Case and a final dot make no other name.
+    CHECK(resumes(world, get_ticket(world, "a.test"), "A.Test"));
+    CHECK(resumes(world, get_ticket(world, "C.TEST"), "c.test"));
+  }
+}
+
+TEST_CASE("Tls: client certificates are asked for from now on -> old tickets are not resumed") {
+  using enum TlsClientAuth;
+  for (const uint16_t version : {kTls12, kTls13}) {
+    for (const TlsClientAuth before : {kOff, kOptional, kRequired}) {
+      for (const TlsClientAuth after : {kOff, kOptional, kRequired}) {
+        CAPTURE(version);
+        CAPTURE(static_cast<int>(before));
+        CAPTURE(static_cast<int>(after));
+        SimTlsWorld world;
+        const test::MadeCertificate alice = test::make_certificate(
+            {.common_name = "alice", .issuer = &world.keys.authority, .client = true});
+        world.client_options.policy = only(version);
+        world.client_options.certificate = to_tls(alice);
+        const auto serve = [&](TlsClientAuth auth) {
+          world.server = nullptr;
+          world.server_options.client_auth = auth;
+          world.server_options.client_trust =
+              auth == kOff ? nullptr : to_trust(world.keys.authority);
+        };
+        serve(before);
+        const TlsTicket ticket = get_ticket(world);
+        serve(after);
+        TlsEnd& client = world.connect({.server_name = "example.test", .ticket = &ticket});
+        TlsEnd& server = world.peer_of_last();
+        CHECK(client.resumed == (before == after));
+        CHECK(server.resumed == (before == after));
+        CHECK(server.has_peer == (after != kOff));
+        if (after != kOff) CHECK(server.verdict == TlsVerdict::kOk);
+        world.close_all();
+      }
+    }
   }
 }
 

@@ -13,7 +13,7 @@ import sys
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-ALONE = {"test_scale", "test_reuse_limits", "test_reuse_borrow"}
+ALONE = {"test_scale", "test_reuse_limits", "test_reuse_borrow", "test_tls_load"}
 
 
 class Result(unittest.TextTestResult):

@@ -8,6 +8,7 @@ import ssl
 import struct
 import unittest
 
+from h2client import H2, headers
 from support import Balancer, Client, free_port, json_lines, ok, wait_until
 from test_proxy_protocol import FROM_LOOPBACK, Proxy, read_v2, tlv, v2
 from test_tls import TlsCase, openssl, pair
@@ -33,7 +34,11 @@ class Identity(TlsCase):
     def seen(self, port: int, cert=None, fields: str = "", client=None, version=None) -> dict[str, list[str]]:
         """What the origin read: values by name, as a server that takes '_' and '.' for '-' has them."""
         client = client or self.connect(port, "a.example", self.context(version, cert))
-        lines = client.get(fields=fields).body.decode("latin-1").split("\r\n")[1:]
+        return self.told(client.get(fields=fields).body)
+
+    @staticmethod
+    def told(head: bytes) -> dict[str, list[str]]:
+        lines = head.decode("latin-1").split("\r\n")[1:]
         found: dict[str, list[str]] = {}
         for line in lines:
             name, colon, value = line.partition(":")
@@ -98,6 +103,36 @@ class Identity(TlsCase):
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
                         b"X-SSL-Client-Verify: SUCCESS\r\nA: b\r\nx_ssl_client_verify: SUCCESS\r\n\r\n")
             self.assertTrue(client.response().body.endswith(b"\r\n|x|A: b"))
+
+    def test_http2_clients_cannot_say_it_either(self):
+        """In a head and in trailers, in every spelling."""
+        plain = free_port()
+        versions = 'http_versions = ["h2", "http/1.1"]\n'
+        port = self.serve_identity("optional", versions + "client_certificate_headers = {}",
+                                   rest=f'[listeners.plain]\nbind = "127.0.0.1:{plain}"\n{versions}')
+        lies = [(spelling.format(name).lower(), "SUCCESS") for name in NAMES for spelling in SPELLINGS]
+        for cert, verify in ((self.good, ["SUCCESS"]), (None, ["NONE"]), (self.expired, ["FAILED:expired"]), ("plain", [])):
+            context = None
+            if cert != "plain":
+                context = self.context(cert=cert)
+                context.set_alpn_protocols(["h2"])
+            client = H2(port if context else plain, context=context, name="a.example")
+            self.addCleanup(client.close)
+            for _ in range(2):
+                stream = client.request("/", "POST", [*lies, ("x-other", "stays"), ("te", "trailers")], end=False)
+                client.body(stream, b"x", end=False)
+                client.send(headers(stream.id, [*lies, ("a", "b")]))
+                client.response(stream)
+                head, _, rest = bytes(stream.body).partition(b"\r\n|")
+                self.assertEqual(self.told(head)["verify"], verify)
+                self.assertIn(b"\r\nx-other: stays", head)
+                self.assertEqual(rest, b"x|a: b")
+                if cert != self.good:
+                    self.assertEqual({name: values for name, values in self.told(head).items() if values},
+                                     {"verify": verify} if verify else {})
+                else:
+                    self.assertEqual([len(values) for values in self.told(head).values()], [1] * len(NAMES))
+                    self.assertNotIn(["SUCCESS"], [values for name, values in self.told(head).items() if name != "verify"])
 
     def test_routes_by_the_verdict(self):
         port, page = free_port(), free_port()

@@ -1,7 +1,11 @@
-"""Towards servers with TLS: PROXY headers before the handshake, and health checks, with haproxy and openssl as peers."""
+"""Towards servers with TLS: PROXY headers before the handshake, and health checks, with haproxy, nginx and openssl as peers."""
+import os
 import pathlib
 import shutil
+import signal
+import socket
 import subprocess
+import threading
 import unittest
 
 from support import Balancer, free_port, metrics, raw, wait_until
@@ -59,6 +63,132 @@ class ProxyHeaders(TlsCase, Proxy):
         counted = metrics(page)
         opened = next(value for name, value in counted.items() if name.startswith("ringway_server_connects_total"))
         self.assertEqual(opened, 3)
+
+
+@unittest.skipUnless(shutil.which("nginx"), "needs nginx")
+class Nginx(TlsCase):
+    """nginx as the server: two names on one port, its own OpenSSL, its own reloads."""
+
+    def nginx(self, first: str) -> tuple[int, int]:
+        """Returns its port and its pid. `first` answers who asks for any other name than origin.example."""
+        port = free_port()
+        temp = "".join(f"{kind}_temp_path {self.folder}/t-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        server = (f"listen 127.0.0.1:{port} ssl; location / {{ return 200 "
+                  '"$ssl_server_name $connection $connection_requests $ssl_session_reused"; }')
+        (self.folder / "nginx.conf").write_text(
+            f"worker_processes 1; daemon off; pid {self.folder}/pid; error_log {self.folder}/error.log;\n"
+            f"events {{ worker_connections 1024; }}\n"
+            f"http {{ access_log off; {temp} keepalive_requests 100000; default_type text/plain; ssl_session_tickets on;\n"
+            f"server {{ {server} ssl_certificate {self.folder}/{first}.pem; ssl_certificate_key {self.folder}/{first}.key; }}\n"
+            f"server {{ {server} server_name origin.example; ssl_certificate {self.folder}/origin.pem; "
+            f"ssl_certificate_key {self.folder}/origin.key; }} }}\n")
+        self.folder.chmod(0o755)
+        process = subprocess.Popen(["nginx", "-c", f"{self.folder}/nginx.conf"], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+
+        def stop():  # The whole group: a master that was killed leaves its workers behind.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait(timeout=20)
+        self.addCleanup(stop)
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        return port, process.pid
+
+    def renew(self, *names: str):
+        """Another certificate for nginx's origin.example, in place at once."""
+        for source, end in zip(self.authority.issue("origin", *names), ("pem", "key")):
+            beside = self.folder / f"new.{end}"
+            beside.write_bytes(pathlib.Path(source).read_bytes())
+            beside.rename(self.folder / f"origin.{end}")
+
+    def front(self, port: int, sni: str = 'sni = "origin.example"') -> tuple[Balancer, int]:
+        front = free_port()
+        self.page = free_port()
+        return Balancer(self, f'''version = 1
+[process]
+shards = 1
+[listeners.web]
+bind = "127.0.0.1:{front}"
+[[routes]]
+name = "all"
+upstream = "app"
+[upstreams.app]
+servers = [{{ name = "s0", address = "127.0.0.1:{port}" }}]
+retry = {{ attempts = "off" }}
+[upstreams.app.tls]
+ca = "{self.authority.ca}"
+{sni}
+[metrics]
+prometheus = "127.0.0.1:{self.page}"
+'''), front
+
+    def connects(self) -> float:
+        return sum(value for name, value in metrics(self.page).items() if name.startswith("ringway_server_connects_total"))
+
+    def test_the_name_decides_and_connections_are_used_again(self):
+        self.renew("origin.example")
+        self.own("other", "other.example")
+        port, _ = self.nginx("other")
+        _, front = self.front(port)
+        client = self.client(front)
+        seen = [client.get().body.decode().split() for _ in range(5)]
+        self.assertEqual({(name, connection, reused) for name, connection, _, reused in seen}, {("origin.example", seen[0][1], ".")})
+        self.assertEqual([int(count) for _, _, count, _ in seen], [1, 2, 3, 4, 5])
+        self.assertEqual(self.connects(), 1)
+        # The name of the request: each gets the server that has it, and who has no certificate here is refused.
+        _, front = self.front(port, "")
+        for name, status in (("origin.example", 200), ("other.example", 200), ("none.example", 502), ("origin.example", 200)):
+            client = self.client(front)
+            client.send(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            answer = client.response()
+            self.assertEqual(answer.status, status)
+            self.assertEqual(answer.body.split()[0].decode() == name, status == 200)
+        self.assertEqual(metrics(self.page)['ringway_tls_refused_certificates_total{reason="wrong_name"}'], 1)
+
+    def test_a_new_certificate_under_requests(self):
+        """nginx is reloaded: no request is lost, and what it shows from then on is what counts."""
+        self.renew("origin.example")
+        self.own("other", "other.example")
+        port, pid = self.nginx("other")
+        _, front = self.front(port)
+        stop = threading.Event()
+        answers, wrong = [0, 0], []
+
+        def load(number: int):
+            client = self.client(front)
+            try:
+                while not stop.is_set():
+                    status = client.get().status
+                    answers[number] += 1
+                    if status != 200:
+                        wrong.append(status)
+            except Exception as error:  # noqa: BLE001  (any failure is one)
+                wrong.append(error)
+        workers = [threading.Thread(target=load, args=(number,)) for number in range(2)]
+        for worker in workers:
+            worker.start()
+        try:
+            for _ in range(5):
+                before = self.serial(self.connect(port, "origin.example"))
+                self.renew("origin.example")
+                os.kill(pid, signal.SIGHUP)
+                wait_until(lambda: self.serial(self.connect(port, "origin.example")) != before)
+                seen = list(answers)
+                wait_until(lambda: wrong or all(now > then + 20 for now, then in zip(answers, seen)))
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+        self.assertEqual(wrong, [])
+        self.assertGreater(self.connects(), 5)  # Each reload ended those of before.
+        # One that is no good: its connections of before end, and no new one is made.
+        self.renew("wrong.example")
+        os.kill(pid, signal.SIGHUP)
+        client = self.client(front)
+        wait_until(lambda: client.get().status == 502)
+        self.assertGreater(metrics(self.page)['ringway_tls_refused_certificates_total{reason="wrong_name"}'], 0)
 
 
 class Checks(TlsCase):

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -53,6 +54,7 @@ class FakeCertFiles final : public CertFiles {
     if (found == files_.end()) return ENOENT;
     if (found->second.error != 0) return found->second.error;
     out = SecretBytes(found->second.text);
+    if (after_read) after_read(path);
     return 0;
   }
   FileStamp stamp(const std::string& path) override {
@@ -80,6 +82,8 @@ class FakeCertFiles final : public CertFiles {
 
   int reads = 0;
   int lists = 0;
+  // What happens to files the moment after one was read.
+  std::function<void(const std::string& path)> after_read;
 
  private:
   struct File {
