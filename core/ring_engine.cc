@@ -248,7 +248,7 @@ size_t RingEngine::collect(int timeout_ms, Batch& batch) {
     timeout_ms = backlog_.empty() ? timeout_ms : 0;
   }
   forget_bells();
-  if (io_uring_cq_has_overflow(&ring_)) counters_.cq_overflows.add();
+  bool held_back = io_uring_cq_has_overflow(&ring_);
   __kernel_timespec timeout{.tv_sec = timeout_ms / 1000,
                             .tv_nsec = timeout_ms % 1000 * 1'000'000LL};
   io_uring_cqe* first = nullptr;
@@ -257,17 +257,25 @@ size_t RingEngine::collect(int timeout_ms, Batch& batch) {
   // -ETIME and -EINTR are normal; -EBUSY and -EAGAIN mean: reap first, what was not taken stays in
   // the submission queue.
   if (result == -EBUSY || result == -EAGAIN) counters_.submit_busy.add();
-  size_t count = reap(batch);
-  if (count == 0 && timeout_ms == 0) {
-    // Without anything to wait for, deferred work runs only if asked.
+  size_t count = reap(batch, 0);
+  // Without anything to wait for, deferred work runs only if asked. Also behind completions that
+  // came with the submission: one socket that has some in every turn would keep all others waiting.
+  if (timeout_ms == 0 && (count == 0 || deferred_work())) {
+    held_back = held_back || io_uring_cq_has_overflow(&ring_);
     io_uring_get_events(&ring_);
-    count = reap(batch);
+    count = reap(batch, count);
   }
+  if (held_back) counters_.cq_overflows.add();
   return count;
 }
 
-size_t RingEngine::reap(Batch& batch) {
-  size_t count = 0;
+bool RingEngine::deferred_work() const {
+  // A kernel without the flag does not say.
+  if ((probe_.setup_flags & IORING_SETUP_TASKRUN_FLAG) == 0) return true;
+  return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) != 0;
+}
+
+size_t RingEngine::reap(Batch& batch, size_t count) {
   unsigned head = 0;
   unsigned seen = 0;
   io_uring_cqe* cqe = nullptr;

@@ -96,7 +96,10 @@ class RingEngine final : public SocketIo {
   std::span<const std::byte> bytes_of(const Event& event) override;
   void done_with(const Event& event) override;
   size_t free_buffers() const override;
-  size_t reap(Batch& batch);
+  // The kernel has work for this ring that it does only when asked.
+  bool deferred_work() const;
+  // Takes completions into `batch` behind the `count` that are there; returns how many there are.
+  size_t reap(Batch& batch, size_t count);
 
   std::unique_ptr<ReceiveRing> receive_;  // outlives ring_, which is closed in the destructor
   const SetUp queue_init_;

@@ -13,6 +13,8 @@
 #include "core/base/utc.h"
 #include "core/cpus.h"
 #include "core/tls_shard.h"
+#include "lb/config/changes.h"
+#include "lb/engine_lines.h"
 #include "lb/metrics_text.h"
 
 namespace ringway {
@@ -160,7 +162,7 @@ int Control::start() {
   tls_ = std::make_unique<TlsControl>(*timers_, cert_files_, *this);
   api_ = std::make_unique<AdminApi>(*io_, *timers_, *this);
   int exit_code = kExitOk;
-  if (!start_shards(exit_code)) return exit_code;
+  if (!start_shards(engine.reason, exit_code)) return exit_code;
   if (!apply(std::move(first_config_), error)) {
     fprintf(stderr, "ringway: %s\n", error.c_str());
     begin_stop();
@@ -173,7 +175,7 @@ int Control::start() {
   return kExitOk;
 }
 
-bool Control::start_shards(int& exit_code) {
+bool Control::start_shards(const std::string& own_reason, int& exit_code) {
   const config::Config& config = *first_config_;
   const CpuPlan plan = cpu_plan(config.process);
   HashKey secret;
@@ -200,11 +202,22 @@ bool Control::start_shards(int& exit_code) {
     exit_code = kExitEnvironment;
     return false;
   }
-  const Shard& first = shards_.at(0);
-  if (!first.engine_reason().empty()) say(LogLevel::kWarning, first.engine_reason());
-  say(LogLevel::kInfo,
-      "started: " + std::to_string(shards_.count()) + " shard(s), engine " + first.engine_name());
+  report_engines(own_reason);
   return true;
+}
+
+void Control::report_engines(const std::string& own_reason) {
+  std::vector<std::string> names;
+  std::vector<std::string> reasons;
+  for (uint32_t i = 0; i < shards_.count(); ++i) {
+    names.emplace_back(shards_.at(i).engine_name());
+    reasons.push_back(shards_.at(i).engine_reason());
+  }
+  for (const std::string& line : engine_warnings(reasons, own_reason)) {
+    say(LogLevel::kWarning, line);
+  }
+  say(LogLevel::kInfo,
+      "started: " + std::to_string(shards_.count()) + " shard(s), engine " + engine_summary(names));
 }
 
 bool Control::apply(std::unique_ptr<const config::Config> config, std::string& error) {
@@ -362,7 +375,9 @@ void Control::post_to_all(const Message& message) {
 void Control::report_immutable(const config::Config& next) {
   const config::Config& now = *current_->config;
   const auto say_fixed = [&](const char* key) {
-    say(LogLevel::kWarning, std::string(key) + " changed: it takes effect at the next start");
+    std::string text(key);
+    text += " changed: it takes effect at the next start";
+    say(LogLevel::kWarning, text);
   };
   if (now.process.shards != next.process.shards) say_fixed("process.shards");
   if (now.process.cpus != next.process.cpus) say_fixed("process.cpus");
@@ -390,6 +405,7 @@ AdminHost::Reloaded Control::reload_now() {
             .diagnostics = config::render_json(loaded)};
   }
   report_immutable(*loaded.config);
+  const std::string changed = config::changes(*current_->config, *loaded.config);
   std::string error;
   if (!apply(std::move(loaded.config), error)) {
     ++reloads_failed_;
@@ -397,7 +413,8 @@ AdminHost::Reloaded Control::reload_now() {
     return {.error = error};
   }
   ++reloads_ok_;
-  say(LogLevel::kInfo, "reloaded: configuration " + std::to_string(current_->number));
+  say(LogLevel::kInfo, "reloaded: configuration " + std::to_string(current_->number) + ": " +
+                           (changed.empty() ? "nothing changed" : changed));
   return {.good = true};
 }
 

@@ -89,7 +89,9 @@ class Control final : public WakeOwner,
   enum class Phase : uint8_t { kServing, kDraining, kStopping, kStopped };
 
   [[nodiscard]] bool open_logs(const config::Config& config, std::string& error);
-  [[nodiscard]] bool start_shards(int& exit_code);
+  // `own_reason`: why this thread's engine is not what was asked for, or empty.
+  [[nodiscard]] bool start_shards(const std::string& own_reason, int& exit_code);
+  void report_engines(const std::string& own_reason);
   // Gives `config` to all shards. False with `error`: nothing has changed.
   [[nodiscard]] bool apply(std::unique_ptr<const config::Config> config, std::string& error);
   void post_to_all(const Message& message);

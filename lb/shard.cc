@@ -86,7 +86,9 @@ void Shard::run(EngineOptions engine, WorkerOptions options, int cpu) {
     engine_reason_ = "cannot pin to CPU " + std::to_string(cpu);
   }
   EngineResult made = make_engine(engine);
-  if (!made.reason.empty()) engine_reason_ = made.reason;
+  if (!made.reason.empty()) {
+    engine_reason_ += (engine_reason_.empty() ? "" : "; ") + made.reason;
+  }
   if (made.io == nullptr) {
     started_.store(-1, std::memory_order_release);
     started_.notify_one();

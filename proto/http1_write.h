@@ -50,12 +50,14 @@ struct HeaderEdits {
   struct NameValue {
     std::string name;
     std::string value;
+    bool operator==(const NameValue&) const = default;
   };
   std::vector<std::string> remove;
   std::vector<NameValue> set;
   std::vector<NameValue> add;
 
   [[nodiscard]] bool empty() const { return remove.empty() && set.empty() && add.empty(); }
+  bool operator==(const HeaderEdits&) const = default;
 };
 
 // Which of the client's address fields are written (X-Forwarded-For/-Proto/-Host, Forwarded). A

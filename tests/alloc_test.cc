@@ -1,8 +1,9 @@
 // tests/alloc_test.cc - counts heap allocations per request in the steady state: there must be
 // none.
 //
-// A program of its own, since it replaces operator new for everything in it. One thread runs the
-// balancer, its origin and its clients on a real engine; clients are plain descriptors.
+// A program of its own, since it replaces operator new for everything in it (alloc_counter.h). One
+// thread runs the balancer, its origin and its clients on a real engine; clients are plain
+// descriptors.
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,79 +23,10 @@
 #include "proto/http1_write.h"
 #include "proto/http2_frame.h"
 #include "proto/http2_head.h"
+#include "tests/alloc_counter.h"
 #include "tests/support/h2_answers.h"
 #include "tests/support/hpack.h"
 #include "tools/demo_origin.h"
-
-namespace {
-
-std::atomic<uint64_t> g_allocations{0};
-bool g_counting = true;  // one thread
-
-void count_one() {
-  if (g_counting) g_allocations.fetch_add(1, std::memory_order_relaxed);
-}
-
-// What the test's own peers allocate is not the balancer's.
-struct Uncounted {
-  Uncounted() { g_counting = false; }
-  ~Uncounted() { g_counting = true; }
-  Uncounted(const Uncounted&) = delete;
-  Uncounted& operator=(const Uncounted&) = delete;
-};
-
-}  // namespace
-
-// By --wrap: malloc(3) of our libraries, which HPACK's memory comes from (proto/http2_blocks.cc).
-extern "C" void* __real_malloc(size_t bytes);   // NOLINT(bugprone-reserved-identifier)
-extern "C" void* __wrap_malloc(size_t bytes);   // NOLINT(bugprone-reserved-identifier)
-extern "C" void* __wrap_malloc(size_t bytes) {  // NOLINT(bugprone-reserved-identifier)
-  count_one();
-  return __real_malloc(bytes);
-}
-
-namespace {
-
-void* counted(size_t bytes) {
-  count_one();
-  void* memory = __real_malloc(bytes);
-  if (memory == nullptr) abort();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  return counted(bytes);
-}
-void* operator new[](size_t bytes) {
-  return counted(bytes);
-}
-void* operator new(size_t bytes, std::align_val_t alignment) {
-  count_one();
-  const auto align = static_cast<size_t>(alignment);
-  void* memory = aligned_alloc(align, (bytes + align - 1) / align * align);
-  if (memory == nullptr) abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  free(memory);
-}
-void operator delete(void* memory, size_t) noexcept {
-  free(memory);
-}
-void operator delete[](void* memory) noexcept {
-  free(memory);
-}
-void operator delete[](void* memory, size_t) noexcept {
-  free(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-  free(memory);
-}
-void operator delete(void* memory, size_t, std::align_val_t) noexcept {
-  free(memory);
-}
 
 namespace {
 
@@ -121,45 +51,146 @@ int listen_any() {
   return fd;
 }
 
-// Each client sends one request and reads its whole answer, all of them at the same time.
-bool exchange_all(Io& io, Worker& worker, const std::array<int, kClients>& clients,
-                  std::string_view request) {
-  std::array<bool, kClients> done{};
-  for (const int fd : clients) {
-    if (write(fd, request.data(), request.size()) != static_cast<ssize_t>(request.size())) {
-      return false;
+// A server: answers each request, told by so many blank lines, with `answer`; or sends back what
+// comes if that is empty.
+class PlainServer final : public AcceptOwner {
+ public:
+  PlainServer(Io& io, int fd, std::string answer, uint32_t blank_lines)
+      : io_(io), fd_(fd), answer_(std::move(answer)), blank_lines_(blank_lines) {
+    io_.listen(fd_, *this);
+  }
+  void stop() {
+    io_.unlisten(fd_);
+    for (const auto& served : served_) {
+      if (served->socket.open()) io_.close(served->socket);
     }
+  }
+  void on_accepted(int fd, const PeerAddress& /*peer*/) override {
+    const Uncounted peer;
+    served_.push_back(std::make_unique<Served>(*this));
+    io_.adopt(served_.back()->socket, fd);
+    io_.set_receiving(served_.back()->socket, true);
+  }
+
+ private:
+  struct Served final : SocketOwner {
+    explicit Served(PlainServer& from) : server(from), socket(*this) {}
+    void send(std::string_view text) {
+      const iovec piece{const_cast<char*>(text.data()), text.size()};
+      if (server.io_.send(socket, {&piece, 1}) != static_cast<ssize_t>(text.size())) abort();
+    }
+    void on_connected(Socket& /*socket*/, int /*error*/) override {}
+    void on_receive(Socket& /*socket*/, std::span<const std::byte> bytes) override {
+      const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      if (server.answer_.empty()) return send(text);
+      for (const char c : text) {
+        matched = c == "\r\n\r\n"[matched] ? matched + 1 : (c == '\r' ? 1 : 0);
+        if (matched < 4) continue;
+        matched = 0;
+        if (++blank_lines % server.blank_lines_ == 0) send(server.answer_);
+      }
+    }
+    void on_receive_end(Socket& /*socket*/, int /*error*/) override { server.io_.close(socket); }
+    void on_writable(Socket& /*socket*/) override {}
+    void on_closed(Socket& /*socket*/) override {}
+    PlainServer& server;
+    Socket socket;
+    size_t matched = 0;
+    uint32_t blank_lines = 0;
+  };
+  Io& io_;
+  int fd_;
+  const std::string answer_;
+  const uint32_t blank_lines_;
+  std::vector<std::unique_ptr<Served>> served_;  // those that have ended too
+};
+
+// What is sent again and again, and what comes back.
+struct Load {
+  const char* name;
+  std::string request;
+  std::string answer;           // the server's; empty: it sends back what comes
+  std::string_view begin;       // of what the client gets
+  std::string_view end;         // and its end
+  std::string_view protocol{};  // lines of the listener and the upstream
+  uint32_t blank_lines = 1;     // in the request
+  bool reconnects = false;      // a connection for each
+  int warm_up = 100;
+  int counted = 400;
+};
+
+struct PlainClient {
+  int fd = -1;
+  size_t length = 0;
+  std::array<char, 16 * 1024> got;
+  bool done = false;
+
+  [[nodiscard]] bool connect_to(const ServerAddress& address) {
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(fd, address.get(), address.length) == 0;
+  }
+  [[nodiscard]] bool ask(std::string_view request) {
+    length = 0;
+    done = false;
+    return write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size());
+  }
+  // Takes what came. False: it is not what was asked for.
+  [[nodiscard]] bool read_on(const Load& load) {
+    const ssize_t count = recv(fd, got.data() + length, got.size() - length, MSG_DONTWAIT);
+    if (count == 0) return false;
+    if (count > 0) length += static_cast<size_t>(count);
+    const std::string_view text(got.data(), length);
+    done = text.starts_with(load.begin) && text.ends_with(load.end);
+    return length < got.size();
+  }
+};
+
+using PlainClients = std::array<PlainClient, kClients>;
+
+// Each client sends one request and reads its whole answer, all of them at the same time.
+bool exchange_all(Io& io, Worker& worker, PlainClients& clients, const Load& load) {
+  for (PlainClient& client : clients) {
+    if (!client.ask(load.request)) return false;
   }
   int left = kClients;
   for (int turn = 0; left > 0 && turn < 1'000'000; ++turn) {
     io.run_once(0);
     worker.after_turn();
-    for (size_t i = 0; i < clients.size(); ++i) {
-      if (done[i]) continue;
-      std::array<char, 4096> answer;
-      const ssize_t got = recv(clients[i], answer.data(), answer.size(), MSG_DONTWAIT);
-      if (got == 0) return false;
-      if (got < 0) continue;
-      const std::string_view text(answer.data(), static_cast<size_t>(got));
-      if (!text.starts_with("HTTP/1.1 200") || !text.ends_with("Hello from Ringway\n"))
-        return false;
-      done[i] = true;
-      --left;
+    for (PlainClient& client : clients) {
+      if (client.done) continue;
+      if (!client.read_on(load)) return false;
+      if (client.done) --left;
     }
   }
   return left == 0;
 }
 
-int run(const EngineOptions& options, const std::string& request) {
+// As exchange_all(), with connections that are made before and closed after it, on either side.
+bool exchange_all_anew(Io& io, Worker& worker, PlainClients& clients, const Load& load,
+                       const ServerAddress& front, const ShardLoad& of_shard) {
+  for (PlainClient& client : clients) {
+    if (!client.connect_to(front)) return false;
+  }
+  if (!exchange_all(io, worker, clients, load)) return false;
+  for (PlainClient& client : clients) close(client.fd);
+  for (int turn = 0; of_shard.clients.load() > 0 && turn < 1'000'000; ++turn) {
+    io.run_once(0);
+    worker.after_turn();
+  }
+  return of_shard.clients.load() == 0;
+}
+
+int run(const EngineOptions& options, const Load& load) {
   EngineResult engine = make_engine(options);
   Io& io = *engine.io;
-  const int origin_fd = listen_any();
+  const int server_fd = listen_any();
   const int front_fd = listen_any();
-  DemoOrigin origin(io, origin_fd);
+  PlainServer server(io, server_fd, load.answer, load.blank_lines);
   config::LoadResult loaded = config::load_text(
-      "version = 1\n[listeners.web]\nbind = \"127.0.0.1:1\"\n[[routes]]\nname = \"all\"\n"
-      "upstream = \"o\"\n[upstreams.o]\nservers = [{ address = \"" +
-          bound(origin_fd).text() + "\" }]\n",
+      "version = 1\n[listeners.web]\nbind = \"127.0.0.1:1\"\n" + std::string(load.protocol) +
+          "[[routes]]\nname = \"all\"\nupstream = \"o\"\n[upstreams.o]\n" +
+          std::string(load.protocol) + "servers = [{ address = \"" + bound(server_fd).text() +
+          "\" }]\n",
       "test");
   if (loaded.config == nullptr) {
     fputs(config::render(loaded, false).c_str(), stderr);
@@ -172,28 +203,95 @@ int run(const EngineOptions& options, const std::string& request) {
     Worker worker(io, {.loads = loads, .clients_max = 1000});
     const ListenFd listen{.id = 1, .listener = 0, .fd = front_fd};
     worker.apply(Snapshot::build(std::move(loaded.config), nullptr, 1), {&listen, 1}, nullptr);
-    std::array<int, kClients> clients{};
+    const auto clients = std::make_unique<PlainClients>();
     const ServerAddress front = bound(front_fd);
-    for (int& fd : clients) {
-      fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-      good = good && connect(fd, front.get(), front.length) == 0;
+    for (PlainClient& client : *clients) {
+      good = good && (load.reconnects || client.connect_to(front));
     }
-    for (int i = 0; i < kWarmUp && good; ++i) good = exchange_all(io, worker, clients, request);
+    const auto many = [&](int count) {
+      for (int i = 0; i < count && good; ++i) {
+        good = load.reconnects ? exchange_all_anew(io, worker, *clients, load, front, loads[0])
+                               : exchange_all(io, worker, *clients, load);
+      }
+    };
+    many(load.warm_up);
     const uint64_t before = g_allocations.load();
-    for (int i = 0; i < kCounted && good; ++i) good = exchange_all(io, worker, clients, request);
+    many(load.counted);
     allocations = g_allocations.load() - before;
-    for (const int fd : clients) close(fd);
+    for (const PlainClient& client : *clients) {
+      if (!load.reconnects) close(client.fd);
+    }
     worker.stop();
-    origin.close_all();
-    for (int i = 0; i < 100'000 && !(worker.finished() && origin.live() == 0); ++i) {
+    for (int i = 0; i < 100'000 && !worker.finished(); ++i) {
       io.run_once(1);
       worker.after_turn();
     }
+    server.stop();
+    for (int i = 0; i < 100; ++i) io.run_once(1);
   }
-  close(origin_fd);
-  printf("%s: %d requests of %zu bytes, %llu allocations%s\n", io.name(), kClients * kCounted,
-         request.size(), static_cast<unsigned long long>(allocations), good ? "" : ", FAILED");
+  close(server_fd);
+  printf("%s: %s, %d times, %llu allocations%s\n", io.name(), load.name, kClients * load.counted,
+         static_cast<unsigned long long>(allocations), good ? "" : ", FAILED");
   return good && allocations == 0 ? 0 : 1;
+}
+
+// Every kind of exchange that must do without the heap.
+std::vector<Load> loads() {
+  constexpr std::string_view kOk = "HTTP/1.1 200 ";
+  constexpr std::string_view kEnd = "Hello from Ringway\n";
+  const std::string hello =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 19\r\n\r\nHello from "
+      "Ringway\n";
+  const std::string chunked =
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nHello \r\nd\r\nfrom "
+      "Ringway\n\r\n0\r\n\r\n";
+  const std::string small = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  std::string large = "GET /a/path?with=query HTTP/1.1\r\nHost: localhost\r\n";
+  for (int i = 0; i < 40; ++i) {
+    large += "X-Header-" + std::to_string(i) + ": " + std::string(120, 'v') + "\r\n";
+  }
+  large += "\r\n";
+  const std::string post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n" +
+                           std::string(10'000, 'b');
+  const std::string post_chunked =
+      "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n" +
+      std::string(1000, 'b') + "\r\n0\r\n\r\n";
+  constexpr std::string_view kTcp = "protocol = \"tcp\"\n";
+  return {
+      {.name = "small request", .request = small, .answer = hello, .begin = kOk, .end = kEnd},
+      {.name = "40 headers", .request = large, .answer = hello, .begin = kOk, .end = kEnd},
+      {.name = "10 KB of body", .request = post, .answer = hello, .begin = kOk, .end = kEnd},
+      {.name = "chunked body",
+       .request = post_chunked,
+       .answer = hello,
+       .begin = kOk,
+       .end = kEnd,
+       .blank_lines = 2},
+      {.name = "chunked answer",
+       .request = small,
+       .answer = chunked,
+       .begin = kOk,
+       .end = "\r\n0\r\n\r\n"},
+      {.name = "layer 4, 10 KB echo",
+       .request = std::string(9'999, 'e') + "\n",
+       .answer = "",
+       .begin = "eee",
+       .end = "\n",
+       .protocol = kTcp},
+      {.name = "small request on a new connection",
+       .request = small,
+       .answer = hello,
+       .begin = kOk,
+       .end = kEnd,
+       .reconnects = true},
+      {.name = "layer 4, new connection",
+       .request = "echo\n",
+       .answer = "",
+       .begin = "echo",
+       .end = "\n",
+       .protocol = kTcp,
+       .reconnects = true},
+  };
 }
 
 // An origin that speaks HTTP/2.
@@ -445,21 +543,15 @@ int convert_h2_heads() {
 }  // namespace
 
 int main() {
-  const std::string small = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  std::string large = "GET /a/path?with=query HTTP/1.1\r\nHost: localhost\r\n";
-  for (int i = 0; i < 40; ++i) {
-    large += "X-Header-" + std::to_string(i) + ": " + std::string(120, 'v') + "\r\n";
-  }
-  large += "\r\n";
   int failed = look_up_names() + convert_h2_heads();
   const EngineOptions all[] = {
       {.kind = EngineKind::kAuto},
       {.kind = EngineKind::kAuto, .receive = ReceiveMode::kMultishot},
       {.kind = EngineKind::kEpoll},
   };
+  const std::vector<Load> every = loads();
   for (const EngineOptions& options : all) {
-    failed += run(options, small);
-    failed += run(options, large);
+    for (const Load& load : every) failed += run(options, load);
     failed += run_h2(options, false);
     failed += run_h2(options, true);
   }

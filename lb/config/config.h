@@ -36,6 +36,7 @@ struct Timeouts {
   int64_t half_closed = 10'000;
   int64_t queue = 5'000;
   int64_t tls_handshake = 10'000;
+  bool operator==(const Timeouts&) const = default;
 };
 
 enum class Protocol : uint8_t { kHttp, kTcp };
@@ -49,6 +50,7 @@ struct ProxyProtocol {
   std::vector<Network> from;     // who may send one; never empty unless kOff or from_unix
   bool from_unix = false;        // clients of unix sockets may
   uint32_t header_bytes = 4096;  // of a whole header of version 2
+  bool operator==(const ProxyProtocol&) const = default;
 };
 
 // The PROXY header that servers are sent first.
@@ -61,6 +63,7 @@ struct ProxyTlvs {
   bool unique_id = false;
   bool ssl = false;
   bool crc32c = false;
+  bool operator==(const ProxyTlvs&) const = default;
 };
 
 // What a TCP listener reads of its clients before it routes them.
@@ -68,6 +71,7 @@ struct Preread {
   bool sni = false;  // a TLS ClientHello
   int64_t timeout = 3'000;
   uint32_t hello_bytes = 32 * 1024;  // with the heads of its records
+  bool operator==(const Preread&) const = default;
 };
 
 struct Limits {
@@ -75,6 +79,7 @@ struct Limits {
   uint32_t headers = 128;
   uint32_t uri_bytes = 8 * 1024;
   uint64_t body_bytes = kUnlimited;
+  bool operator==(const Limits&) const = default;
 };
 
 enum class HttpVersion : uint8_t { kHttp1, kHttp2 };
@@ -90,6 +95,7 @@ enum class HttpVersion : uint8_t { kHttp1, kHttp2 };
 struct EventRate {
   uint32_t count = 0;
   uint32_t period_ms = 10'000;
+  bool operator==(const EventRate&) const = default;
 };
 
 // Bounds of a client's HTTP/2 connection.
@@ -99,6 +105,7 @@ struct Http2 {
   uint64_t connection_window = 8 * 1024 * 1024;
   EventRate max_resets{.count = 200};
   EventRate max_control{.count = 2000};
+  bool operator==(const Http2&) const = default;
 };
 
 struct Listener {
@@ -108,6 +115,7 @@ struct Listener {
     ServerAddress address;
     std::string text;
     Position position;
+    bool operator==(const Bind&) const = default;
   };
   std::vector<Bind> bind;
   Protocol protocol = Protocol::kHttp;
@@ -128,12 +136,14 @@ struct Listener {
   ClientCertificateHeaders certificate_headers;
 
   [[nodiscard]] bool speaks(HttpVersion version) const { return contains(http_versions, version); }
+  bool operator==(const Listener&) const = default;
 };
 
 struct HeaderMatch {
   std::string name;   // lower case
   std::string value;  // exact; empty and `present` for "the field exists"
   bool present = false;
+  bool operator==(const HeaderMatch&) const = default;
 };
 
 struct Match {
@@ -148,6 +158,7 @@ struct Match {
   uint32_t client_certificate = 0;       // bits by TlsVerdict; 0: any
   // Kinds are and-ed, alternatives of one kind are or-ed; the three path kinds are one.
   [[nodiscard]] bool empty() const;
+  bool operator==(const Match&) const = default;
 };
 
 enum class Action : uint8_t { kUpstream, kRedirect, kRespond };
@@ -164,17 +175,20 @@ struct Route {
     std::string host;    // empty: the request's
     std::string path;    // empty: the request's, query included
     uint16_t status = 308;
+    bool operator==(const Redirect&) const = default;
   } redirect;
   struct Respond {
     uint16_t status = 200;
     std::string body;
     std::string content_type = "text/plain; charset=utf-8";
+    bool operator==(const Respond&) const = default;
   } respond;
   std::string strip_prefix;  // rewrite = { strip_prefix = "/v1" }
   http1::HeaderEdits request_headers;
   http1::HeaderEdits response_headers;
   bool has_timeouts = false;  // timeouts = {...} over the upstream's
   Timeouts timeouts;
+  bool operator==(const Route&) const = default;
 };
 
 enum class Algorithm : uint8_t { kRoundRobin, kLeastRequests, kHash, kFirst };
@@ -183,6 +197,7 @@ struct Balance {
   Algorithm algorithm = Algorithm::kRoundRobin;
   uint32_t choices = 0;  // kLeastRequests: 0 for all, else how many random ones are compared
   std::string key = "client.ip";  // kHash; only "client.ip" so far
+  bool operator==(const Balance&) const = default;
 };
 
 // Whether a server takes new work. Drain: no new work, what runs may finish; health checks go on.
@@ -199,6 +214,7 @@ struct Server {
   uint64_t max_requests = kUnlimited;       // in flight, whole process
   uint64_t max_connections = kUnlimited;    // the pool's max_connections_per_server
   ServerState state = ServerState::kReady;  // until an administrator says otherwise
+  bool operator==(const Server&) const = default;
 };
 
 enum class Share : uint8_t { kShard, kBorrow };
@@ -218,10 +234,12 @@ struct Pool {
   uint32_t max_streams_per_connection = 100;         // HTTP/2
   uint32_t warm = 0;                                 // whole process
   std::vector<PoolKey> key;
+  bool operator==(const Pool&) const = default;
 };
 
 struct Queue {
   uint64_t max = 1'024;  // requests that wait for a server, per shard and upstream
+  bool operator==(const Queue&) const = default;
 };
 
 enum class HealthType : uint8_t { kOff, kTcp, kHttp, kTls, kGrpc };
@@ -255,6 +273,7 @@ struct Health {
 
 struct Retry {
   uint32_t attempts = 2;  // further attempts after the first
+  bool operator==(const Retry&) const = default;
 };
 
 struct Upstream {
@@ -275,6 +294,7 @@ struct Upstream {
   UpstreamTls tls;
 
   [[nodiscard]] bool speaks(HttpVersion version) const { return contains(http_versions, version); }
+  bool operator==(const Upstream&) const = default;
 };
 
 enum class EngineKind : uint8_t { kAuto, kIoUring, kEpoll };
@@ -285,6 +305,7 @@ struct Engine {
   Receive receive = Receive::kAuto;
   uint32_t entries = 4096;
   int64_t spin_us = 10;  // busy_poll; 0 is off
+  bool operator==(const Engine&) const = default;
 };
 
 struct Process {
@@ -292,6 +313,7 @@ struct Process {
   std::vector<uint32_t> cpus;  // empty: all that are allowed
   uint64_t max_connections = 100'000;
   int64_t drain_timeout = 600'000;
+  bool operator==(const Process&) const = default;
 };
 
 enum class AccessFormat : uint8_t { kJson, kClf };
@@ -301,11 +323,13 @@ struct AccessLog {
   bool enabled = false;
   std::string output = "stdout";  // "stdout", "stderr" or "file:/path"
   AccessFormat format = AccessFormat::kJson;
+  bool operator==(const AccessLog&) const = default;
 };
 
 struct ProcessLog {
   std::string output = "stderr";
   Level level = Level::kInfo;
+  bool operator==(const ProcessLog&) const = default;
 };
 
 struct Metrics {
@@ -313,6 +337,7 @@ struct Metrics {
   ServerAddress address;
   std::string address_text;
   Position position;
+  bool operator==(const Metrics&) const = default;
 };
 
 struct Admin {

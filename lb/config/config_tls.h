@@ -24,18 +24,21 @@ struct TlsCertificates {
   FilePath pem;
   FilePath directory;
   bool watch = true;
+  bool operator==(const TlsCertificates&) const = default;
 };
 
 struct TlsTickets {
   bool enabled = true;
   int64_t rotate = 43'200'000;  // ms
   FilePath keys;                // empty: keys of this process alone
+  bool operator==(const TlsTickets&) const = default;
 };
 
 struct TlsClientAuth {
   ClientAuthMode mode = ClientAuthMode::kOff;
   FilePath ca;   // PEM; not empty unless kOff
   FilePath crl;  // PEM; may be empty
+  bool operator==(const TlsClientAuth&) const = default;
 };
 
 struct TlsProfile {
@@ -54,6 +57,7 @@ struct TlsProfile {
   TlsTickets tickets;
   TlsClientAuth client_auth;
   uint64_t handshakes_per_shard = UINT64_MAX;  // a second
+  bool operator==(const TlsProfile&) const = default;
 };
 
 // The fields that tell servers about a client's certificate, lower case. Empty: not said.
@@ -64,6 +68,7 @@ struct ClientCertificateHeaders {
   std::string issuer = "x-ssl-client-issuer";
   std::string serial = "x-ssl-client-serial";
   std::string fingerprint = "x-ssl-client-fingerprint";
+  bool operator==(const ClientCertificateHeaders&) const = default;
 };
 
 struct UpstreamTls {
@@ -83,6 +88,7 @@ struct UpstreamTls {
            cert.path == other.cert.path && key.path == other.key.path &&
            min_version == other.min_version;
   }
+  bool operator==(const UpstreamTls&) const = default;
 };
 
 }  // namespace ringway::config

@@ -6,11 +6,13 @@
 
 namespace ringway::config {
 
-// Where something was defined.
+// Where something was defined. That is no part of what it says: any two are equal, so that objects
+// with a position compare by everything else (lb/config/changes.h).
 struct Position {
   std::string file;
   uint32_t line = 0;
   uint32_t column = 0;
+  bool operator==(const Position& /*other*/) const { return true; }
 };
 
 // A value with all that a diagnostic about it needs, after the text is gone.
@@ -25,6 +27,7 @@ struct FilePath {
   std::string path;  // absolute; empty: none
   Place place;
   [[nodiscard]] bool empty() const { return path.empty(); }
+  bool operator==(const FilePath& other) const { return path == other.path; }
 };
 
 }  // namespace ringway::config

@@ -71,9 +71,8 @@ constexpr Key kEngineKeys[] = {
      .choices = kEngineKinds,
      .number = store<&Engine::kind>,
      .initial = "auto",
-     .doc =
-         "The way to the kernel. `\"auto\"` takes io_uring and falls back to epoll with one line "
-         "in the log; `\"io_uring\"` refuses to start without it.",
+     .doc = "The way to the kernel. `\"auto\"` takes io_uring; a thread that gets none falls back "
+            "to epoll, and a warning names it. `\"io_uring\"` refuses to start without it.",
      .example = "\"epoll\""},
     {.name = "receive",
      .kind = Kind::kEnum,

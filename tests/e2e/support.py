@@ -14,10 +14,29 @@ import unittest
 RINGWAY = os.environ.get("RINGWAY", "build/tools/ringway")
 
 
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def address_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def accepts(port: int) -> bool:
+    """Somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    except ConnectionResetError:  # It came between the last accept and the end of the listening.
+        pass
+    return True
 
 
 def wait_until(condition, seconds: float = 20):
@@ -64,8 +83,8 @@ class Response:
 class Client:
     """A keep-alive client that reads responses strictly by their framing."""
 
-    def __init__(self, port: int):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, host: str = "127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=20)
         self.buffer = b""
 
     def close(self):
@@ -119,13 +138,14 @@ class Origin:
     """A scriptable HTTP/1.1 origin. `answer(head, body) -> bytes` makes the raw response; it may return
     None to close, or an Exchange-like generator is not needed: tests close over what they need."""
 
-    def __init__(self, answer=None, port: int = 0):
+    def __init__(self, answer=None, port: int = 0, host: str = "127.0.0.1"):
         self.answer = answer or self.default
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
         self.open: set[socket.socket] = set()
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self.listener = socket.create_server((host, port), family=family_of(host), backlog=1024)
         self.port = self.listener.getsockname()[1]
+        self.address = address_text(host, self.port)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -269,26 +289,26 @@ class Case(unittest.TestCase):
     engine = os.environ.get("RINGWAY_ENGINE", "auto")
     receive = os.environ.get("RINGWAY_RECEIVE", "auto")
 
-    def origin(self, answer=None, port: int = 0) -> Origin:
-        origin = Origin(answer, port)
+    def origin(self, answer=None, port: int = 0, host: str = "127.0.0.1") -> Origin:
+        origin = Origin(answer, port, host)
         self.addCleanup(origin.stop)
         return origin
 
-    def http(self, *origins: Origin, listener: str = "", upstream: str = "", routes: str | None = None,
-             rest: str = "", shards: int = 1) -> tuple[Balancer, int]:
-        """One HTTP listener before one upstream "app" of these origins."""
+    def http(self, *origins: Origin | int, listener: str = "", upstream: str = "", routes: str | None = None,
+             rest: str = "", shards: int = 1, host: str = "127.0.0.1") -> tuple[Balancer, int]:
+        """One HTTP listener before one upstream "app" of these origins, or ports of such."""
         port = free_port()
-        servers = ", ".join(f'{{ name = "s{i}", address = "127.0.0.1:{o.port if isinstance(o, Origin) else o}" }}'
-                            for i, o in enumerate(origins))
+        addresses = [o.address if isinstance(o, Origin) else f"127.0.0.1:{o}" for o in origins]
+        servers = ", ".join(f'{{ name = "s{i}", address = "{one}" }}' for i, one in enumerate(addresses))
         if routes is None:
             routes = '[[routes]]\nname = "all"\nupstream = "app"\n'
         text = (f'version = 1\n[process]\nshards = {shards}\nmax_connections = 20000\ndrain_timeout = "5s"\n'
-                f'[engine]\nkind = "{self.engine}"\nreceive = "{self.receive}"\n[listeners.web]\nbind = "127.0.0.1:{port}"\n{listener}\n'
+                f'[engine]\nkind = "{self.engine}"\nreceive = "{self.receive}"\n[listeners.web]\nbind = "{address_text(host, port)}"\n{listener}\n'
                 f'{routes}[upstreams.app]\nservers = [{servers}]\n{upstream}\n{rest}\n')
         return Balancer(self, text), port
 
-    def client(self, port: int) -> Client:
-        client = Client(port)
+    def client(self, port: int, host: str = "127.0.0.1") -> Client:
+        client = Client(port, host)
         self.addCleanup(client.close)
         return client
 

@@ -15,6 +15,21 @@ class Messages(Case):
             self.assertEqual(client.get(f"/{i}").status, 200)
         self.assertEqual((origin.connections, len(origin.requests)), (1, 5))
 
+    def test_ipv6_on_either_side_and_on_both(self):
+        for client_host in ("127.0.0.1", "::1"):
+            for server_host in ("127.0.0.1", "::1"):
+                with self.subTest(client=client_host, server=server_host):
+                    origin = self.origin(host=server_host)
+                    _, port = self.http(origin, host=client_host, listener="forwarded = true")
+                    client = self.client(port, client_host)
+                    for _ in range(3):
+                        self.assertEqual(client.get().status, 200)
+                    self.assertEqual(origin.connections, 1)
+                    head = origin.requests[-1][0].decode()
+                    self.assertIn(f"X-Forwarded-For: {client_host}\r\n", head + "\r\n")
+                    named = f'for="[{client_host}]"' if client_host == "::1" else f"for={client_host}"
+                    self.assertIn(named, head)
+
     def test_pipelined_requests_are_answered_in_order(self):
         _, port = self.http(self.origin(lambda head, body: ok(head.split(b" ")[1])))
         client = self.client(port)

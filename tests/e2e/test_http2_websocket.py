@@ -39,18 +39,22 @@ def echo(peer: Peer, connection, head: bytes, rest: bytes) -> bool:
     return False
 
 
+def open_websocket(client, path: str = "/chat") -> h2.Stream:
+    return client.raw_request([(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
+                               (":path", path), (":authority", "test"), ("sec-websocket-version", "13"),
+                               ("sec-websocket-protocol", "chat")], end=False)
+
+
 class WebSocketCase(H2Case):
     def open(self, client, path: str = "/chat") -> h2.Stream:
-        return client.raw_request([(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
-                                   (":path", path), (":authority", "test"), ("sec-websocket-version", "13"),
-                                   ("sec-websocket-protocol", "chat")], end=False)
+        return open_websocket(client, path)
 
 
 class WebSocket(WebSocketCase):
     def test_bytes_both_ways_and_the_end(self):
         peer = self.peer(echo)
         client = self.connect(self.serve(peer))
-        stream = self.open(client)
+        stream = open_websocket(client)
         client.wait(lambda: stream.fields is not None)
         self.assertEqual(stream.status, 200)
         self.assertEqual(stream.get("sec-websocket-protocol"), "chat")
@@ -67,7 +71,7 @@ class WebSocket(WebSocketCase):
 
     def test_a_refused_upgrade_keeps_its_status(self):
         client = self.connect(self.serve(self.peer(echo)))
-        stream = self.open(client, "/elsewhere")
+        stream = open_websocket(client, "/elsewhere")
         self.assertEqual(client.response(stream).status, 403)
         self.assertEqual(stream.body, b"no")
 
@@ -76,16 +80,16 @@ class WebSocket(WebSocketCase):
         client = self.connect(self.serve(self.peer(
             lambda peer, connection, head, rest: connection.sendall(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") or True)))
-        self.assertEqual(client.response(self.open(client)).status, 502)
+        self.assertEqual(client.response(open_websocket(client)).status, 502)
 
     def test_a_reset_of_either_side(self):
         peer = self.peer(echo)
         client = self.connect(self.serve(peer))
-        stream = self.open(client)
+        stream = open_websocket(client)
         client.wait(lambda: len(stream.body) == 5)
         client.send(h2.rst_stream(stream.id, 8))
         wait_until(lambda: peer.ends == 1)
-        second = self.open(client)
+        second = open_websocket(client)
         client.wait(lambda: len(second.body) == 5)
         peer.stop()
         client.wait(lambda: second.done)

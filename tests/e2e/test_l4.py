@@ -7,16 +7,17 @@ import struct
 import tempfile
 import threading
 
-from support import Balancer, Case, free_port, read_all, wait_until
+from support import Balancer, Case, address_text, family_of, free_port, read_all, wait_until
 
 
 class NamedServer:
     """Greets each connection with its name, then closes it."""
 
-    def __init__(self, name: bytes):
+    def __init__(self, name: bytes, host: str = "127.0.0.1"):
         self.name = name
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.listener = socket.create_server((host, 0), family=family_of(host), backlog=256)
         self.port = self.listener.getsockname()[1]
+        self.address = address_text(host, self.port)
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -46,8 +47,8 @@ class Tcp(Case):
                         f'[[routes]]\nname = "all"\nupstream = "u"\n[upstreams.u]\nprotocol = "tcp"\n'
                         f'servers = [{listed}]\n{upstream}\n')
 
-    def named(self, name: bytes) -> NamedServer:
-        server = NamedServer(name)
+    def named(self, name: bytes, host: str = "127.0.0.1") -> NamedServer:
+        server = NamedServer(name, host)
         self.addCleanup(server.stop)
         return server
 
@@ -62,13 +63,17 @@ class Tcp(Case):
         self.assertEqual(greeting(port), b"")  # No server left: closed at once.
 
     def test_ipv6_and_unix_sockets_on_both_sides(self):
-        a = self.named(b"a")
+        a, b = self.named(b"a"), self.named(b"b", "::1")
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        path, port = f"{folder.name}/front", free_port()
-        self.tcp(f"unix:{path}", [f"127.0.0.1:{a.port}"])
-        self.tcp(f"[::1]:{port}", [f"unix:{path}"])
-        self.assertEqual(greeting(port, "::1"), b"a")
+        path, ports = f"{folder.name}/front", [free_port() for _ in range(3)]
+        self.tcp(f"unix:{path}", [a.address])
+        self.tcp(f"[::1]:{ports[0]}", [f"unix:{path}"])
+        self.assertEqual(greeting(ports[0], "::1"), b"a")
+        self.tcp(f"[::1]:{ports[1]}", [b.address])
+        self.assertEqual(greeting(ports[1], "::1"), b"b")
+        self.tcp(f"127.0.0.1:{ports[2]}", [a.address, b.address])  # One upstream, both families.
+        self.assertEqual({greeting(ports[2]) for _ in range(2)}, {b"a", b"b"})
 
     def test_half_close_and_bytes_both_ways(self):
         listener = socket.create_server(("127.0.0.1", 0))

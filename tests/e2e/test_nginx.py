@@ -55,13 +55,22 @@ class Nginx(Case):
             self.assertEqual(got, expected)
 
     def test_20_reloads_under_wrk_without_an_error(self):
-        port = free_port()
-        self.nginx(port)
-        balancer, front = self.http(port, shards=2)
+        """A server and a listener come and go, by themselves and together; a third thing changes every time."""
+        ports, extra = [free_port(), free_port()], free_port()
+        for port in ports:
+            self.nginx(port)
+        balancer, front = self.http(ports[0], shards=2)
         text = balancer.path.read_text()
         load = self.wrk(front, seconds=6)
         for i in range(20):
-            balancer.reload(text.replace("[upstreams.app]", f"[upstreams.app]\nretry = {{ attempts = {1 + i % 3} }}"))
+            now = text.replace("[upstreams.app]", f"[upstreams.app]\nretry = {{ attempts = {1 + i % 3} }}")
+            if i % 2 == 0:
+                now = now.replace("servers = [", f'servers = [{{ name = "more", address = "127.0.0.1:{ports[1]}" }}, ')
+            if i % 4 < 2:
+                now += f'[listeners.extra]\nbind = "127.0.0.1:{extra}"\n'
+            balancer.reload(now)
+            if i % 4 == 0:
+                self.assertEqual(self.client(extra).get().body, b"hello")
         said = load.communicate(timeout=60)[0]
         self.assertNotIn("Socket errors", said)
         self.assertNotIn("Non-2xx", said)

@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from support import (RINGWAY, Balancer, Case, Client, free_port, json_lines, metrics, ok, raw,
+from support import (RINGWAY, Balancer, Case, Client, accepts, free_port, json_lines, metrics, ok, raw,
                      wait_until)
 
 
@@ -219,16 +219,7 @@ class Reload(Case):
         self.assertEqual(client.get().body, b"2")  # The same connection, the new server.
         self.assertEqual(metrics(admin)['ringway_listener_requests_total{listener="web"}'], 3)
         balancer.reload(text)
-
-        def refused():
-            try:
-                socket.create_connection(("127.0.0.1", extra)).close()
-                return False
-            except ConnectionResetError:  # It came between the last accept and the end of the listening.
-                return False
-            except ConnectionRefusedError:
-                return True
-        wait_until(refused)
+        wait_until(lambda: not accepts(extra))
         self.assertEqual(client.get().body, b"1")
 
 
@@ -352,33 +343,90 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn(f'listener "web" cannot bind {at}: Address already in use ({file.name}:3:', done.stderr)
 
-    def test_the_demo_answers_curl_and_stops(self):
+    def test_the_demo_answers_curl_counts_and_drains(self):
         process = subprocess.Popen([RINGWAY, "demo"], stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.kill)
         text = ""
-        while not (url := re.search(r"curl (http://\S+)", text)):
-            line = process.stderr.readline()
-            self.assertTrue(line, text)
-            text += line
+
+        def read_until(pattern: str) -> re.Match:
+            nonlocal text
+            while not (found := re.search(pattern, text, re.M)):
+                line = process.stderr.readline()
+                self.assertTrue(line, text)
+                text += line
+            return found
+        url = read_until(r"^  curl (http://127\.0\.0\.1:(\d+)/)$")
+        port = int(url[2])
+        read_until(f"^  wrk -c 64 -d 5 {re.escape(url[1])}$")
         answer = subprocess.run(["curl", "-sS", "--max-time", "5", url[1]], capture_output=True, text=True, check=True)
         self.assertEqual(answer.stdout, "Hello from Ringway\n")
+        client, busy = Client(port), Client(port)
+        self.addCleanup(client.close)
+        self.addCleanup(busy.close)
+        for _ in range(12):  # Three origins in turn: from the fourth on a connection is there.
+            self.assertEqual(client.get().body, b"Hello from Ringway\n")
+        live = read_until(r"^(\d+) requests/s, 2 client connections, ([1-9]\d*) idle to servers,"
+                          r" (?!0\.0 )(\d+\.\d) % reused *$")
+        self.assertGreater(int(live[1]), 0)
+        busy.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
         process.send_signal(signal.SIGINT)
+        wait_until(lambda: not accepts(port))
+        self.assertIsNone(process.poll())  # It waits for the request that has begun.
+        busy.send(b"\r\n")
+        self.assertEqual(busy.response().body, b"Hello from Ringway\n")
         self.assertEqual(process.wait(timeout=20), 0)
+        text += process.stderr.read()
+        self.assertIn("ringway demo: stopped", text)
+        self.assertNotIn("drain timeout", text)
 
-    @unittest.skipIf(os.getuid() != 0, "needs root to become somebody else")
-    def test_io_uring_refused_is_exit_71_and_auto_goes_on(self):
-        """Locked memory too small for any ring, as a user without privileges."""
-        def limit():
-            import resource
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (1024, 1024))
-            os.setgid(65534)
-            os.setuid(65534)
-        with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
-            binary = f"{folder}/ringway"
-            subprocess.run(["cp", RINGWAY, binary], check=True)
-            done = subprocess.run([binary, "tcp", "--engine=io_uring", "127.0.0.1:0", "127.0.0.1:1"],
-                                  capture_output=True, text=True, timeout=30, preexec_fn=limit)
-            self.assertEqual(done.returncode, 71, done.stderr)
-            self.assertIn("LimitMEMLOCK", done.stderr)
+    def test_every_command_has_help(self):
+        manual = self.run_it("--help").stdout
+        self.assertEqual(manual, self.run_it("-h").stdout)
+        for word in ("HTTP/2", "TLS", "layer 4", "SEE ALSO\n    ringctl"):
+            self.assertIn(word, manual)
+        for words in (["run"], ["check"], ["check", "--json"], ["explain"], ["schema"], ["engine"], ["demo"], ["tcp"],
+                      ["tcp", "--engine=epoll"]):
+            self.assertIn(f"    ringway {words[0]}", manual)
+            for flag in ("--help", "-h"):
+                with self.subTest(words=[*words, flag]):
+                    done = self.run_it(*words, flag)
+                    self.assertEqual((done.returncode, done.stderr), (0, ""))
+                    self.assertTrue(done.stdout.startswith(f"usage: ringway {words[0]}"), done.stdout)
+                    self.assertGreater(done.stdout.count("\n"), 2)
+        done = self.run_it("check", "--nonsense")  # Wrong usage names the right one of that command.
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("usage: ringway check [--json] [--strict] FILE\n", done.stderr)
+
+    def test_strict_makes_a_warning_exit_2(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            good = ('version = 1\n[listeners.web]\nbind = "127.0.0.1:1"\n[[routes]]\nname = "a"\nupstream = "u"\n'
+                    '[upstreams.u]\nservers = [{ address = "127.0.0.1:2" }]\n')
+            warned = good + '[upstreams.unused]\nservers = [{ address = "127.0.0.1:3" }]\n'
+            wrong = good + "[nonsense]\n"
+            for text, plain, strict in ((good, 0, 0), (warned, 0, 2), (wrong, 1, 1)):
+                file.seek(0)
+                file.truncate()
+                file.write(text)
+                file.flush()
+                self.assertEqual(self.run_it("check", file.name).returncode, plain, text)
+                done = self.run_it("check", "--strict", file.name)
+                self.assertEqual(done.returncode, strict, text)
+                self.assertEqual("W0402" in done.stdout, text is warned)
+
+    def test_a_file_of_10000_lines_is_checked(self):
+        lines = ["version = 1", "[listeners.web]", 'bind = "127.0.0.1:1"']
+        for i in range(1400):
+            lines += ["[[routes]]", f'name = "r{i}"', f'match = {{ host = "h{i}.example", path_prefix = "/p{i}/" }}',
+                      f'upstream = "u{i}"', f"[upstreams.u{i}]", f'servers = [{{ address = "127.0.0.1:{i + 1000}" }}]',
+                      f'timeouts = {{ connect = "{i % 9 + 1}s" }}', "# One of many."]
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            for fault, code in (("", 0), ('bogus = 1', 1)):
+                lines[9002] = fault or lines[9002]
+                file.seek(0)
+                file.write("\n".join(lines) + "\n")
+                file.truncate()
+                file.flush()
+                done = self.run_it("check", "--strict", file.name)
+                self.assertEqual(done.returncode, code, done.stdout[:2000])
+            self.assertIn(f"{file.name}:9003:1", done.stdout)
