@@ -88,6 +88,8 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   [[nodiscard]] bool in_early_data() const;
   // The peer broke the protocol, and the connection ends.
   void http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_view cause);
+  // It said nothing for too long, and the connection ends.
+  void http2_silent(std::string_view cause);
   // All is said: closes, lingering.
   void end_http2();
   // The frames of the turn are out: what is waited for may have changed.
@@ -146,6 +148,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // False: the client was closed.
   bool begin_http2();
   void rearm_http2();
+  void log_http2_end(h2::ErrorCode code, std::string_view cause);
   void refuse_head();
   void refuse(uint16_t status, std::string_view cause, uint32_t offset);
   void begin_linger();

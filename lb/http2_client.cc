@@ -47,16 +47,27 @@ void Http2Shard::reclaim() {
 Http2Client::Http2Client(Worker& worker, ClientConn& client, const h2::SessionLimits& limits)
     : worker_(worker),
       client_(&client),
-      session_(h2::Role::kServer, *this, *worker.http2().scratches_.back(), limits) {}
+      session_(h2::Role::kServer, *this, *worker.http2().scratches_.back(), limits),
+      ping_timer_(*this) {}
 
 Http2Client::~Http2Client() {
   RW_CHECK(all_.empty() && turn_count_ == 0);
 }
 
+void Http2Client::begin() {
+  session_.begin();
+  const int64_t now = worker_.now_ms();
+  const int64_t interval = client_->listener().config().h2.idle_ping;
+  watch_.received(now);
+  if (interval != config::kOff) worker_.timers().set(ping_timer_, now + interval);
+}
+
 size_t Http2Client::feed(std::string_view bytes) {
   RW_CHECK(!feeding_ && client_ != nullptr);
   feeding_ = true;
-  const size_t used = session_.feed(bytes, worker_.now_ms());
+  const int64_t now = worker_.now_ms();
+  watch_.received(now);
+  const size_t used = session_.feed(bytes, now);
   deliver_fresh();
   feeding_ = false;
   pump();
@@ -184,9 +195,32 @@ void Http2Client::on_goaway(uint32_t /*last*/, ErrorCode /*code*/) {
 }
 
 void Http2Client::on_fatal(ErrorCode code, h2::Flood flood, std::string_view cause) {
-  client_->http2_failed(code, flood, cause);
+  silent_ ? client_->http2_silent(cause) : client_->http2_failed(code, flood, cause);
   close_wanted_ = true;
   note_dirty();
+}
+
+void Http2Client::on_timer(Timer& /*timer*/) {
+  RW_CHECK(client_ != nullptr);
+  const int64_t interval = client_->listener().config().h2.idle_ping;
+  if (interval == config::kOff || session_.dead()) return;  // The former by a reload.
+  const int64_t now = worker_.now_ms();
+  // A PING would stand behind what the client does not take, and what it sends is not even read
+  // while that is a lot: `client_idle` judges it.
+  if (client_->queued() > 0) {
+    watch_.held_up(now);
+    return worker_.timers().set(ping_timer_, now + interval);
+  }
+  const h2::IdlePing::Step step = watch_.step(now, interval);
+  switch (step.act) {
+    case h2::IdlePing::Act::kWait: break;
+    case h2::IdlePing::Act::kPing: session_.ping(); break;
+    case h2::IdlePing::Act::kLost:
+      silent_ = true;
+      return session_.fail(ErrorCode::kNoError, h2::Flood::kNone,
+                           "the client does not answer PING");
+  }
+  worker_.timers().set(ping_timer_, step.again_ms);
 }
 
 void Http2Client::on_input_end() {
@@ -219,6 +253,7 @@ void Http2Client::connection_gone() {
     if (stream.exchange_ != nullptr) stream.exchange_->on_client_gone();
     bury(stream);
   }
+  worker_.timers().cancel(ping_timer_);
   client_ = nullptr;
   while (turn_count_ > 0) worker_.chunks().give_back(turn_[--turn_count_]);
   worker_.http2().dead_clients_.push_back(this);

@@ -22,6 +22,7 @@
 #include "core/base/slab.h"
 #include "core/chunks.h"
 #include "core/timers.h"
+#include "proto/http2_idle_ping.h"
 #include "proto/http2_session.h"
 
 namespace ringway {
@@ -100,12 +101,12 @@ class Http2Stream final : public h2::Stream,
   bool buried_ = false;
 };
 
-class Http2Client final : public h2::SessionOwner {
+class Http2Client final : public h2::SessionOwner, public TimerOwner {
  public:
   Http2Client(Worker& worker, ClientConn& client, const h2::SessionLimits& limits);
   ~Http2Client();
 
-  void begin() { session_.begin(); }
+  void begin();
   // Returns the bytes used; the rest comes again. The connection may be closed afterwards.
   [[nodiscard]] size_t feed(std::string_view bytes);
   // The TLS handshake is over: requests that waited for it go on.
@@ -152,6 +153,9 @@ class Http2Client final : public h2::SessionOwner {
   void on_fatal(h2::ErrorCode code, h2::Flood flood, std::string_view cause) override;
   void put(std::string_view head, std::string_view payload) override;
 
+  // The client was silent for a while.
+  void on_timer(Timer& timer) override;
+
  private:
   friend class Http2Stream;
   friend class Http2Shard;
@@ -185,6 +189,8 @@ class Http2Client final : public h2::SessionOwner {
   std::vector<Http2Stream*> fresh_;
   std::array<Chunk*, kTurnChunks> turn_{};  // gathered in this turn
   size_t turn_count_ = 0;
+  Timer ping_timer_;  // looks at watch_
+  h2::IdlePing watch_;
   uint32_t live_ = 0;          // streams with an exchange
   bool dirty_ = false;         // stands on the shard's list
   bool broken_ = false;        // the connection must be closed
@@ -192,6 +198,7 @@ class Http2Client final : public h2::SessionOwner {
   bool feeding_ = false;
   bool pumping_ = false;
   bool seen_request_ = false;
+  bool silent_ = false;  // ends since it answered no PING
 };
 
 // What the HTTP/2 connections of one shard share.

@@ -48,7 +48,8 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
           .sni = config_->tls.sni,
           .tls_address = std::string(name_of_address(server.address_text)),
           .http = choice_of(*config_),
-          .max_streams = pool.max_streams_per_connection};
+          .max_streams = pool.max_streams_per_connection,
+          .idle_ping_ms = pool.idle_ping};
 }
 
 void ShardUpstream::apply(std::shared_ptr<const Snapshot> next, uint32_t index) {

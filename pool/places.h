@@ -58,14 +58,16 @@ enum class CloseReason : uint8_t {
   kPrivateLimit,   // private, and could not be kept for its session
   kStale,          // as old as one that was found dead
   kReuseOff,       // reuse = "never" without a session, or single use
-  kLayer4          // it carried a TCP session
+  kLayer4,         // it carried a TCP session
+  kPingTimeout     // HTTP/2: the server was silent, and did not answer PING
 };
-inline constexpr size_t kCloseReasons = 20;
+inline constexpr size_t kCloseReasons = 21;
 inline constexpr std::array<std::string_view, kCloseReasons> kCloseReasonNames = {
     "server_idle",   "unsolicited",   "connect",  "error",          "server_close",
     "idle_timeout",  "unneeded",      "idle_max", "make_room",      "group_limit",
     "requests_max",  "age_max",       "service",  "down",           "replaced",
-    "session_ended", "private_limit", "stale",    "reuse_disabled", "layer4"};
+    "session_ended", "private_limit", "stale",    "reuse_disabled", "layer4",
+    "ping_timeout"};
 
 // How a request came by its connection.
 enum class How : uint8_t { kFresh, kSession, kAvailable, kSafe, kUnproven, kBorrowed };

@@ -79,7 +79,8 @@ void ServerConn::on_pool_close(CloseReason reason) {
     case CloseReason::kSessionEnd:
     case CloseReason::kPrivateLimit:
     case CloseReason::kStale:
-    case CloseReason::kReuseOff: return stream_.abort();
+    case CloseReason::kReuseOff:
+    case CloseReason::kPingTimeout: return stream_.abort();
   }
 }
 
@@ -137,6 +138,7 @@ void ServerConn::on_writable(Socket& /*socket*/) {
     if (!stream_.flush()) {
       return mux_->connection_lost(stream_.error(), "the connection broke while sending");
     }
+    mux_->on_output_moved();
     if (stream_.queued() <= Stream::kLowWaterBytes) mux_->on_output_drained();
     return;
   }

@@ -17,6 +17,7 @@ ServerMux::ServerMux(PoolContext& context, ServerConn& conn, h2::SessionScratch&
     : context_(context),
       conn_(&conn),
       session_(h2::Role::kClient, *this, scratch, limits),
+      ping_timer_(*this),
       first_streams_(first_streams) {
   RW_CHECK(first_streams > 0);
 }
@@ -24,6 +25,14 @@ ServerMux::ServerMux(PoolContext& context, ServerConn& conn, h2::SessionScratch&
 ServerMux::~ServerMux() {
   RW_CHECK(conn_ == nullptr && live_ == 0 && memory_ == 0 && turn_count_ == 0);
   in_.clear(context_.stream.chunks);
+}
+
+void ServerMux::begin() {
+  session_.begin();
+  const int64_t now = context_.now_ms();
+  const int64_t interval = conn_->slot().spec().idle_ping_ms;
+  watch_.received(now);
+  if (interval != 0) context_.timers.set(ping_timer_, now + interval);
 }
 
 // --- places ---
@@ -97,6 +106,7 @@ void ServerMux::receive(std::span<const std::byte> bytes) {
 void ServerMux::feed(std::string_view bytes) {
   ChunkPool& chunks = context_.stream.chunks;
   const int64_t now = context_.now_ms();
+  watch_.received(now);
   while (!bytes.empty() && !session_.dead()) {
     if (in_.empty()) {
       bytes.remove_prefix(session_.feed(bytes, now));
@@ -224,20 +234,38 @@ void ServerMux::close_stream(ServerStream& stream, ErrorCode code) {
   conn_->slot().stream_over(*conn_, stream.complete_);
 }
 
-void ServerMux::connection_lost(int error, std::string_view cause) {
+// What answers a PING is for watch_ only: the pool looks at requests, so that a connection that
+// nobody uses gets no younger by it.
+void ServerMux::on_timer(Timer& /*timer*/) {
+  RW_CHECK(conn_ != nullptr);
+  const int64_t interval = conn_->slot().spec().idle_ping_ms;
+  if (interval == 0) return;  // Switched off by a reload.
+  const h2::IdlePing::Step step = watch_.step(context_.now_ms(), interval);
+  switch (step.act) {
+    case h2::IdlePing::Act::kWait: break;
+    case h2::IdlePing::Act::kPing: session_.ping(); break;
+    case h2::IdlePing::Act::kLost:
+      return connection_lost(ETIMEDOUT, "the server does not answer PING",
+                             CloseReason::kPingTimeout);
+  }
+  context_.timers.set(ping_timer_, step.again_ms);
+}
+
+void ServerMux::connection_lost(int error, std::string_view cause, CloseReason reason) {
   RW_CHECK(conn_ != nullptr);
   ServerConn& conn = *conn_;
   if (session_.dead()) send_gathered();  // GOAWAY
   lose_all(cause);
   conn.scatter(error == 0 ? ECONNRESET : error);
   const bool peers = error != ENOBUFS && error != EPROTO && error != ETIMEDOUT;
-  conn.slot().connection_lost(conn, woken_ && peers);
+  conn.slot().connection_lost(conn, woken_ && peers, reason);
   RW_CHECK(conn_ == nullptr);
 }
 
 void ServerMux::detach() {
   RW_CHECK(conn_ != nullptr);
   lose_all("the connection was closed");
+  context_.timers.cancel(ping_timer_);
   conn_ = nullptr;
   session_.fail(ErrorCode::kNoError, h2::Flood::kNone, {});  // What is being fed ends here.
   while (turn_count_ > 0) context_.stream.chunks.give_back(turn_[--turn_count_]);

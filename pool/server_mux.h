@@ -22,9 +22,11 @@
 
 #include "core/base/slab.h"
 #include "core/chunks.h"
+#include "core/timers.h"
 #include "pool/join_waiter.h"
 #include "pool/server_conn.h"
 #include "pool/server_stream.h"
+#include "proto/http2_idle_ping.h"
 #include "proto/http2_session.h"
 
 namespace ringway {
@@ -36,7 +38,7 @@ using StreamQueue =
     boost::intrusive::list<ServerStream, boost::intrusive::base_hook<StreamHook<StreamQueueTag>>,
                            boost::intrusive::constant_time_size<false>>;
 
-class ServerMux final : public h2::SessionOwner {
+class ServerMux final : public h2::SessionOwner, public TimerOwner {
  public:
   static constexpr size_t kQueuedMax = 1024 * 1024;
 
@@ -46,13 +48,15 @@ class ServerMux final : public h2::SessionOwner {
   ~ServerMux();
 
   // For the connection and its slot.
-  void begin() { session_.begin(); }
+  void begin();
   void receive(std::span<const std::byte> bytes);
   // The socket took some of what was queued.
+  void on_output_moved() { watch_.held_up(context_.now_ms()); }
+  // Few of it is left.
   void on_output_drained() { pump(); }
   // The connection has ended, by `error` or (0) by the server's FIN, or must end: every stream is
-  // lost, and it is closed.
-  void connection_lost(int error, std::string_view cause);
+  // lost, and it is closed. `reason`: kError also where it was idle and the server ended it.
+  void connection_lost(int error, std::string_view cause, CloseReason reason = CloseReason::kError);
   // It is being closed. The last call.
   void detach();
   // A stream for a request that the pool has counted already. Null: out of memory.
@@ -80,6 +84,9 @@ class ServerMux final : public h2::SessionOwner {
   void on_drained() override {}
   void on_fatal(h2::ErrorCode code, h2::Flood flood, std::string_view cause) override;
   void put(std::string_view head, std::string_view payload) override;
+
+  // The server was silent for a while.
+  void on_timer(Timer& timer) override;
 
  private:
   friend class ServerMuxes;
@@ -126,6 +133,8 @@ class ServerMux final : public h2::SessionOwner {
   uint64_t put_bytes_ = 0;   // put into frames so far
   uint64_t turn_bytes_ = 0;  // of those not given to the socket
   std::string_view cause_;   // of a session's end
+  Timer ping_timer_;         // looks at watch_
+  h2::IdlePing watch_;
   const uint32_t first_streams_;
   uint32_t live_ = 0;           // in all_
   uint32_t memory_ = 0;         // streams of it that are not freed yet

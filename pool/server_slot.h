@@ -42,6 +42,9 @@ struct SlotSpec {
   std::string tls_address{};
   HttpChoice http = HttpChoice::kHttp1;
   uint32_t max_streams = 100;  // requests at once on an HTTP/2 connection, the server willing
+  // HTTP/2: silent for so long, a server is sent a PING, and must say something in as long again;
+  // 0: never.
+  int64_t idle_ping_ms = 0;
 };
 
 // This shard's parts of the limits of the whole process.
@@ -225,7 +228,7 @@ class ServerSlot final : public TimerOwner {
   void settings_came(ServerConn& conn);
   void set_capacity(ServerConn& conn, bool had_room);
   void stream_over(ServerConn& conn, bool completed);
-  void connection_lost(ServerConn& conn, bool stale);
+  void connection_lost(ServerConn& conn, bool stale, CloseReason reason);
 
   PoolContext& context_;
   SlotSpec spec_;

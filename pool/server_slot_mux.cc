@@ -260,10 +260,11 @@ void ServerSlot::stream_over(ServerConn& conn, bool completed) {
   if (conn.mux_ != nullptr && !conn.waiters_.empty()) conn.mux_->note_dirty();
 }
 
-void ServerSlot::connection_lost(ServerConn& conn, bool stale) {
+void ServerSlot::connection_lost(ServerConn& conn, bool stale, CloseReason reason) {
   if (stale) return discard_stale(conn);
   const bool idle = is_idle(conn.place()) || conn.place() == Place::kSessionIdle;
-  discard(conn, idle ? CloseReason::kServerIdle : CloseReason::kError);
+  const bool ended = idle && reason == CloseReason::kError;
+  discard(conn, ended ? CloseReason::kServerIdle : reason);
 }
 
 }  // namespace ringway

@@ -371,7 +371,7 @@ void Session::drain() {
     return;
   }
   put_goaway(kIdMax, ErrorCode::kNoError, {});
-  ping();
+  put_frame(FrameType::kPing, 0, 0, kDrainPing);
 }
 
 void Session::finish_drain() {
@@ -383,7 +383,7 @@ void Session::finish_drain() {
 }
 
 void Session::ping() {
-  if (!dead_) put_frame(FrameType::kPing, 0, 0, "ringway!");
+  if (!dead_) put_frame(FrameType::kPing, 0, 0, "ringping");
 }
 
 }  // namespace ringway::h2

@@ -203,6 +203,7 @@ class Session {
   [[nodiscard]] bool draining() const { return draining_; }
   // Takes the second step without the peer's answer.
   void finish_drain();
+  // Asks for a sign of life: on_ping_ack() when the peer answers.
   void ping();
   // Ends the connection with GOAWAY.
   void fail(ErrorCode code, Flood flood, std::string_view cause);
@@ -214,6 +215,8 @@ class Session {
   [[nodiscard]] uint32_t peer_max_streams() const { return peer_max_streams_; }
 
  private:
+  static constexpr std::string_view kDrainPing = "ringway!";  // tells drain()'s PING from ping()'s
+
   size_t take_data(std::string_view rest);
   size_t take_preface(std::string_view rest);
   size_t take_whole(std::string_view rest);

@@ -414,7 +414,8 @@ void Session::take_ping(const FrameHeader& frame, std::string_view payload) {
   }
   if (!count_control()) return;
   if (!frame.has(flag::kAck)) return put_frame(FrameType::kPing, flag::kAck, 0, payload);
-  if (draining_ && !drained_) finish_drain();
+  // Another one may have been on its way when drain() said GOAWAY.
+  if (draining_ && !drained_ && payload == kDrainPing) finish_drain();
   if (!dead_) owner_.on_ping_ack();
 }
 

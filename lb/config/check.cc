@@ -134,8 +134,11 @@ class Checker {
 
   void check_versions(const Upstream& upstream, const Node& node) {
     if (!upstream.speaks(HttpVersion::kHttp2)) {
-      return conflict(find(node, "pool", "max_streams_per_connection"),
-                      "`max_streams_per_connection` is for HTTP/2: add \"h2\" to `http_versions`");
+      for (const char* key : {"max_streams_per_connection", "idle_ping"}) {
+        conflict(find(node, "pool", key),
+                 std::string("`") + key + "` is for HTTP/2: add \"h2\" to `http_versions`");
+      }
+      return;
     }
     const Node* at = node.find("http_versions");
     if (at == nullptr) return;  // An upstream that this one extends was told.

@@ -1,6 +1,7 @@
 // lb/config/schema_http2.cc - the tables of HTTP/2: listeners.NAME.h2.
 #include <charconv>
 
+#include "lb/config/schema_timeouts.h"
 #include "lb/config/sections.h"
 #include "lb/config/store.h"
 #include "lb/config/values.h"
@@ -41,7 +42,6 @@ void rate(Reader& reader, const Key& key, const Node& node, void* object) {
   }
 }
 
-constexpr std::string_view kLaterHttp2[] = {"idle_ping"};
 constexpr Key kHttp2Keys[] = {
     {.name = "max_streams",
      .kind = Kind::kInteger,
@@ -87,14 +87,26 @@ constexpr Key kHttp2Keys[] = {
             "DATA, resets of streams that are over, and WINDOW_UPDATE beyond two for each DATA "
             "frame that was sent.",
      .example = "\"off\""},
+    {.name = "idle_ping",
+     .kind = Kind::kDuration,
+     .min = 100,
+     .max = kDay,
+     .word = "off",
+     .number = store<&Http2::idle_ping>,
+     .initial = "off",
+     .doc =
+         "A client that has sent nothing for so long gets a PING, with requests open or without; "
+         "if nothing comes in as long again, the connection ends with everything on it. While it "
+         "leaves bytes untaken, `client_idle` judges it instead. Its answers do not prolong "
+         "`keep_alive`. A reload that switches it on is for connections made since.",
+     .example = "\"30s\""},
 };
 
 }  // namespace
 
 const Section kListenerHttp2Section{.path = "listeners.NAME.h2",
                                     .doc = "Bounds of HTTP/2 connections. HTTP only.",
-                                    .keys = kHttp2Keys,
-                                    .later = kLaterHttp2};
+                                    .keys = kHttp2Keys};
 
 namespace item {
 

@@ -196,6 +196,20 @@ constexpr Key kPoolKeys[] = {
      .initial = "100",
      .doc = "Requests at once on an HTTP/2 connection, if the server does not allow fewer.",
      .example = "32"},
+    {.name = "idle_ping",
+     .kind = Kind::kDuration,
+     .min = 100,
+     .max = kDay,
+     .word = "off",
+     .number = store<&Pool::idle_ping>,
+     .initial = "off",
+     .doc =
+         "An HTTP/2 connection on which the server has sent nothing for so long, idle or in use, "
+         "gets a PING; if nothing comes in as long again, it is lost with all requests on it. "
+         "Answers do not prolong `idle_timeout`. gRPC's own servers, unless set up for it, end "
+         "connections that get several PINGs less than 5 minutes apart while they send nothing. "
+         "A reload that switches it on is for connections made since.",
+     .example = "\"30s\""},
     {.name = "max_requests_per_connection",
      .kind = Kind::kInteger,
      .min = 1,

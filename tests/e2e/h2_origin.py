@@ -24,6 +24,8 @@ class Connection:
         self.bodies = collections.defaultdict(bytes)
         self.name: str | None = None  # that TLS was asked for
         self.resumed = False
+        self.pings = self.unanswered = 0
+        self.ended = False
 
     def send(self, *frames: bytes):
         with self.lock:
@@ -62,13 +64,17 @@ class Connection:
                 payload = self.exactly(int.from_bytes(head[:3], "big"))
                 self.take(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
         except (EOFError, OSError):
-            pass
+            self.ended = True
 
     def take(self, kind: int, flags: int, stream: int, payload: bytes):
         if kind == h2.SETTINGS and not flags & h2.ACK:
             self.send(h2.settings(flags=h2.ACK))
         elif kind == h2.PING and not flags & h2.ACK:
-            self.send(h2.frame(h2.PING, h2.ACK, 0, payload))
+            self.pings += 1
+            if self.origin.answers_ping(self):
+                self.send(h2.frame(h2.PING, h2.ACK, 0, payload))
+            else:
+                self.unanswered += 1
         elif kind == h2.HEADERS and stream not in self.requests:
             self.requests[stream] = dict(self.decoder.decode(payload))
             self.ids.append(stream)
@@ -99,10 +105,15 @@ class H2Origin:
             note_names(context)
         self.connection = Connection  # the class of what is accepted
         self.resets = 0
+        self.answers_ping = lambda connection: True
         self.connections: list[Connection] = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def pings(self) -> int:
+        return sum(connection.pings for connection in self.connections)
 
     def accept(self):
         while True:

@@ -150,6 +150,8 @@ class H2:
         self.settings_acks = 0
         self.pings = 0
         self.pongs: list[bytes] = []
+        self.asked = 0  # PINGs that came
+        self.answers_pings = True
         self.open_block: tuple[Frame, bytearray] | None = None
         if start:
             self.send(PREFACE + settings(*initial))
@@ -342,7 +344,9 @@ class H2:
             raise Violation(str(one))
         if one.flags & ACK:
             self.pongs.append(one.payload)
-        else:
+            return
+        self.asked += 1
+        if self.answers_pings:
             self.send(frame(PING, ACK, 0, one.payload))
 
     def on_goaway(self, one: Frame):

@@ -293,9 +293,9 @@ class AlpnOrigin(H2Origin):
     """A TLS server that chooses HTTP/2 where it is offered, and is `peer` over HTTP/1.1."""
 
     def __init__(self, script, files: tuple[str, str], peer: Peer):
-        self.peer, self.context = peer, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(*files)
-        self.context.set_alpn_protocols(["h2", "http/1.1"])
+        self.peer, self.tls_context = peer, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls_context.load_cert_chain(*files)
+        self.tls_context.set_alpn_protocols(["h2", "http/1.1"])
         super().__init__(script)
 
     def accept(self):
@@ -306,7 +306,7 @@ class AlpnOrigin(H2Origin):
     def serve(self, sock: socket.socket):
         sock.settimeout(30)
         with contextlib.suppress(OSError):
-            sock = self.context.wrap_socket(sock, server_side=True)
+            sock = self.tls_context.wrap_socket(sock, server_side=True)
         if sock.selected_alpn_protocol() != "h2":
             return self.peer.serve(sock)
         self.connections.append(Connection(self, sock))

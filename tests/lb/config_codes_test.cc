@@ -102,6 +102,7 @@ const Case kCases[] = {
     {"E0314", "+[process]\ncpus = '3-1'", 10, 8, 5},
     {"E0315", "+[upstreams.app.health]\ntype = 'http'\nexpect = { status = '20x' }", 11, 21, 5},
     {"E0317", "+[upstreams.app.balance]\nchoices = 2", 10, 1, 7},
+    {"E0317", "+[upstreams.app.pool]\nidle_ping = '30s'", 10, 1, 9},
     {"E0318", "+request_headers = { remove = ['Host'] }", 9, 31, 6},
     {"E0319", "+[upstreams.'a b']\nservers = [{ address = '1.1.1.1:1' }]", 9, 12, 5},
     {"E0106", "+[tls.profiles.p]\nstrict_sni = true", 9, 1, 16},

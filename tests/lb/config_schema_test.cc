@@ -108,7 +108,8 @@ Around place_of(const Section& section, std::string_view key) {
   if (path == "upstreams.NAME.health.expect") {
     head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
   }
-  if ((path == "upstreams.NAME.pool" && key == "max_streams_per_connection") ||
+  if ((path == "upstreams.NAME.pool" &&
+       (key == "max_streams_per_connection" || key == "idle_ping")) ||
       (path == "upstreams.NAME.health" && key == "service")) {
     head = "http_versions = 'h2'\n" + head;
   }

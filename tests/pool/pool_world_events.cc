@@ -68,6 +68,7 @@ void PoolWorld::idle_event(const PoolOp& op) {
   if (idle.empty()) return;
   WorldConn& conn = *conns_.at(idle[op.a % idle.size()]);
   if (op.b % 6 == 0) return discard(conn, CloseReason::kUnsolicited);
+  if (op.b % 6 == 1 && op.c % 2 == 0) return discard(conn, CloseReason::kPingTimeout);
   if (op.b % 6 > 1) {  // FIN
     pool_of(conn).learn(conn, now_ms_);
     model_.learn(conn.id);

@@ -143,8 +143,9 @@ TEST_CASE("ServerMux: anything in any order: each request is told once, and noth
     PoolLimits limits = kAlways;
     if (seed % 5 == 0) limits.requests_max = 7;
     if (seed % 7 == 0) limits.age_ms = 500;
-    Chaos chaos(seed, spec_with(limits), seed % 2 == 0 ? 3 : Budget::kOff,
-                static_cast<uint32_t>(1 + seed % 6));
+    SlotSpec spec = spec_with(limits);
+    if (seed % 3 == 0) spec.idle_ping_ms = 40;
+    Chaos chaos(seed, spec, seed % 2 == 0 ? 3 : Budget::kOff, static_cast<uint32_t>(1 + seed % 6));
     chaos.run();
   }
 }

@@ -160,13 +160,15 @@ std::string HttpWorld::configuration(uint64_t generation) {
       (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
       (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
       (prng_.below(4) == 0 ? "\nshare = \"shard\"" : "") +
+      (h2 && seed_ % 3 == 0 ? "\nidle_ping = \"400ms\"" : "") +
       (prng_.below(2) == 0 ? "\nkey = [\"client.ip\"]\n" : "\n");
   return "version = 1\n[defaults.timeouts]\nrequest_headers = \"2s\"\nrequest_body = \"2s\"\n"
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
          "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
          "half_closed = \"2s\"\nproxy_header = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n" +
-         accept_on("web") + "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" +
-         accept_on("raw") + (tls_ ? profiles : "") +
+         accept_on("web") + (seed_ % 4 < 2 ? "h2 = { idle_ping = \"500ms\" }\n" : "") +
+         "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" + accept_on("raw") +
+         (tls_ ? profiles : "") +
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
