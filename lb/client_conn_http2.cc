@@ -29,6 +29,7 @@ bool ClientConn::begin_http2() {
       {.max_streams = listener.h2.max_streams,
        .stream_window = static_cast<uint32_t>(listener.h2.stream_window),
        .connection_window = static_cast<uint32_t>(listener.h2.connection_window),
+       .header_table = static_cast<uint32_t>(listener.h2.header_table),
        .resets = {.count = listener.h2.max_resets.count,
                   .period_ms = listener.h2.max_resets.period_ms},
        .control = {.count = listener.h2.max_control.count,
@@ -70,14 +71,18 @@ void ClientConn::http2_silent(std::string_view cause) {
 
 void ClientConn::log_http2_end(h2::ErrorCode code, std::string_view cause) {
   char ip[46];
-  const std::string_view pieces[] = {"HTTP/2 connection ended: client ",
-                                     peer_.write_ip(ip),
-                                     ", listener ",
-                                     listener_.config().name,
-                                     ", ",
-                                     h2::name_of(code),
-                                     ": ",
-                                     cause};
+  const bool flooded = flood != h2::Flood::kNone;
+  const std::string_view pieces[] = {
+      "HTTP/2 connection ended: client ",
+      peer_.write_ip(ip),
+      ", listener ",
+      listener_.config().name,
+      ", ",
+      h2::name_of(code),
+      ": ",
+      cause,
+      flooded ? ", flood of " : "",
+      flooded ? h2::kFloodNames[static_cast<size_t>(flood) - 1] : std::string_view()};
   worker_.log_event(pieces);
 }
 

@@ -262,7 +262,8 @@ http1::RequestPlan Exchange::plan_request() {
       .edits = route_->request_headers.empty() ? nullptr : &route_->request_headers,
       // A stream can become a WebSocket and nothing else (RFC 8441 5); an Upgrade may be ignored.
       .upgrade = head.upgrade && (server_stream_ == nullptr || websocket_by_stream()),
-      .early_data = replayable_};
+      .early_data = replayable_,
+      .for_http2 = server_stream_ != nullptr};
 }
 
 size_t Exchange::send_head(std::string_view bytes) {

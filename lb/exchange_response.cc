@@ -86,7 +86,8 @@ void Exchange::interim_response() {
   const http1::Head& head = response_parser_->head();
   if (request().version_minor > 0) {
     http1::Out out(worker_.render_buffer());
-    if (!http1::write_response_head(head, {.client_version_minor = 1}, out)) {
+    if (!http1::write_response_head(
+            head, {.client_version_minor = 1, .for_http2 = stream_ != nullptr}, out)) {
       return bad_response("an interim response does not fit");
     }
     bytes_out_ += out.written().size();
@@ -116,7 +117,8 @@ http1::ResponsePlan Exchange::plan_response(const http1::Head& response) {
       .keep_alive = keep_alive_,
       .client_version_minor = asked.version_minor,
       .edits = route_->response_headers.empty() ? nullptr : &route_->response_headers,
-      .upgrade = false};
+      .upgrade = false,
+      .for_http2 = stream_ != nullptr};
 }
 
 void Exchange::start_response(std::string_view rest) {

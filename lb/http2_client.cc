@@ -2,6 +2,8 @@
 #include "lb/http2_client.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "core/base/check.h"
 #include "lb/client_conn.h"
@@ -11,6 +13,16 @@
 namespace ringway {
 
 using h2::ErrorCode;
+
+namespace {
+
+// Of streams in a list of which those that take turns are in the order of their turns.
+bool goes_before(const h2::Stream& one, const h2::Stream& other) {
+  if (one.urgency() != other.urgency()) return one.urgency() < other.urgency();
+  return !one.incremental() && !other.incremental() && one.id() < other.id();
+}
+
+}  // namespace
 
 // --- what the connections of a shard share ---
 
@@ -70,6 +82,9 @@ size_t Http2Client::feed(std::string_view bytes) {
   const size_t used = session_.feed(bytes, now);
   deliver_fresh();
   feeding_ = false;
+  if (const uint32_t refused = session_.take_refused(); refused > 0 && client_ != nullptr) {
+    client_->listener().stats().http2_refused.add(refused);
+  }
   pump();
   return used;
 }
@@ -327,7 +342,7 @@ Http2Stream* Http2Client::next_waiting() {
   Http2Stream* best = nullptr;
   for (Http2Stream& stream : waiting_) {
     if (!stream.out_.empty() && session_.sendable(stream) == 0) continue;
-    if (best == nullptr || stream.urgency() < best->urgency()) best = &stream;
+    if (best == nullptr || goes_before(stream, *best)) best = &stream;
   }
   return best;
 }
@@ -350,7 +365,7 @@ bool Http2Client::pump_stream(Http2Stream& stream) {
     const std::string_view bytes(static_cast<const char*>(piece[0].iov_base), piece[0].iov_len);
     const bool last =
         stream.end_waits_ && stream.answer_trailers_.empty() && bytes.size() == stream.out_.bytes();
-    sent = session_.send_data(stream, bytes, last);
+    sent = stream.send(bytes, last);
     stream.out_.consume(worker_.chunks(), sent);
     if (last && sent == bytes.size()) stream.end_waits_ = false;
   }
@@ -384,11 +399,19 @@ void Http2Stream::write(std::string_view bytes, bool end) {
   RW_CHECK(!end_waits_ && open());
   size_t sent = 0;
   if (out_.empty() && !client_.output_blocked()) {
-    sent = client_.session_.send_data(*this, bytes, end);
+    sent = send(bytes, end);
     if (sent == bytes.size()) return;
   }
   end_waits_ = end;
   keep(bytes.substr(sent));
+}
+
+// Puts into frames what the windows allow; returns how much.
+size_t Http2Stream::send(std::string_view bytes, bool end) {
+  const size_t sent = client_.session_.send_data(*this, bytes, end);
+  drained_ += sent;
+  client_.drained_ += sent;
+  return sent;
 }
 
 void Http2Stream::keep(std::string_view bytes) {
@@ -498,14 +521,29 @@ void Http2Stream::abort(h2::ErrorCode code) {
 void Http2Stream::rearm() {
   if (client_.client_ == nullptr || exchange_ == nullptr) return;
   const config::Timeouts& timeouts = client_.client_->listener().config().timeouts;
-  int64_t ms = config::kOff;
-  if (queued() > 0) {
-    ms = timeouts.client_idle;
-  } else if (!input_ended_ && exchange_->wants_body()) {
-    ms = timeouts.request_body;
-  }
+  if (queued() > 0 && timeouts.client_idle != config::kOff) return watch_drain();
+  draining_ = false;
+  const bool waits = queued() == 0 && !input_ended_ && exchange_->wants_body();
+  const int64_t ms = waits ? timeouts.request_body : config::kOff;
   if (ms == config::kOff) return client_.worker_.timers().cancel(timer_);
   client_.worker_.timers().set(timer_, client_.worker_.now_ms() + ms);
+}
+
+// Something waits for the client. The time runs on until it has taken enough, or all.
+void Http2Stream::watch_drain() {
+  if (draining_ && drained_ < kDrainBytes) return;
+  draining_ = true;
+  drained_ = 0;
+  connection_mark_ = client_.drained_;
+  const int64_t ms = client_.client_->listener().config().timeouts.client_idle;
+  client_.worker_.timers().set(timer_, client_.worker_.now_ms() + ms);
+}
+
+// Its window is open, so others of a connection that does drain go first: as much for each of
+// those that wait.
+bool Http2Stream::waits_for_others() const {
+  if (h2::Session::window_closed(*this)) return false;
+  return client_.drained_ - connection_mark_ >= kDrainBytes * client_.waiting_.size();
 }
 
 void Http2Stream::on_timer(Timer& /*timer*/) {
@@ -514,9 +552,12 @@ void Http2Stream::on_timer(Timer& /*timer*/) {
     return client_.bury(*this);
   }
   if (exchange_ == nullptr) return;
+  const bool drains = std::exchange(draining_, false);
   const bool sending_body = queued() == 0;
   if (sending_body && !exchange_->wants_body()) return;
+  if (drains && waits_for_others()) return watch_drain();
   client_.client_->listener().stats().timeouts.add();
+  if (!sending_body) client_.client_->listener().stats().http2_stalls.add();
   exchange_->on_client_timeout(sending_body);
 }
 

@@ -76,6 +76,9 @@ class Http2Stream final : public h2::Stream,
   static constexpr size_t kHighWaterBytes = 32 * 1024;
   static constexpr size_t kLowWaterBytes = 8 * 1024;
   static constexpr int64_t kLingerMs = 2'000;
+  // What a client must take of an answer in each client_idle: less is no sign of life, or a byte
+  // now and then would hold a stream, its buffers and its server for ever.
+  static constexpr uint64_t kDrainBytes = 1024;
 
   void deliver(std::string_view bytes);
   [[nodiscard]] size_t offer(std::string_view bytes);
@@ -83,7 +86,10 @@ class Http2Stream final : public h2::Stream,
   void swallow(size_t bytes);
   void tell_end();
   void rearm();
+  void watch_drain();
+  [[nodiscard]] bool waits_for_others() const;
   void keep(std::string_view bytes);
+  size_t send(std::string_view bytes, bool end);
 
   Http2Client& client_;
   Exchange* exchange_ = nullptr;
@@ -92,6 +98,11 @@ class Http2Stream final : public h2::Stream,
   std::string trailers_;  // of the request; empty in most
   std::string answer_trailers_;
   Timer timer_;
+  // While the timer watches what the client takes of the answer, since it was set: what this stream
+  // has put into frames, and what its connection had before.
+  uint64_t drained_ = 0;
+  uint64_t connection_mark_ = 0;
+  bool draining_ = false;
   bool fresh_ = false;        // its head has not been offered a connection yet
   bool delivering_ = false;   // inside deliver()
   bool input_ended_ = false;  // END_STREAM came
@@ -167,7 +178,7 @@ class Http2Client final : public h2::SessionOwner, public TimerOwner {
                              boost::intrusive::constant_time_size<false>>;
   using Waiting =
       boost::intrusive::list<Http2Stream, boost::intrusive::base_hook<Http2Hook<Http2WaitingTag>>,
-                             boost::intrusive::constant_time_size<false>>;
+                             boost::intrusive::constant_time_size<true>>;
 
   [[nodiscard]] bool output_blocked() const;
   void append(std::string_view bytes);
@@ -191,6 +202,7 @@ class Http2Client final : public h2::SessionOwner, public TimerOwner {
   size_t turn_count_ = 0;
   Timer ping_timer_;  // looks at watch_
   h2::IdlePing watch_;
+  uint64_t drained_ = 0;       // bytes of answers put into frames
   uint32_t live_ = 0;          // streams with an exchange
   bool dirty_ = false;         // stands on the shard's list
   bool broken_ = false;        // the connection must be closed

@@ -54,6 +54,8 @@ struct ListenerStats {
   Counter http2_errors;       // ended since the client broke the protocol, floods included
   Counter http2_floods[h2::kFloodNames.size()];  // of those, by h2::Flood - 1
   Counter http2_ping_timeouts;                   // ended since a silent client answered no PING
+  Counter http2_refused;                         // requests above max_streams
+  Counter http2_stalls;                          // answers cut since the client took too little
   Counter tls_handshakes;                        // completed
   Counter tls_resumed;                           // of those
   Counter tls_failures;                          // handshakes that failed, or did not end in time

@@ -49,6 +49,7 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
           .tls_address = std::string(name_of_address(server.address_text)),
           .http = choice_of(*config_),
           .max_streams = pool.max_streams_per_connection,
+          .header_table = static_cast<uint32_t>(pool.header_table),
           .idle_ping_ms = pool.idle_ping};
 }
 

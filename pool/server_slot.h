@@ -41,7 +41,8 @@ struct SlotSpec {
   std::string sni{};
   std::string tls_address{};
   HttpChoice http = HttpChoice::kHttp1;
-  uint32_t max_streams = 100;  // requests at once on an HTTP/2 connection, the server willing
+  uint32_t max_streams = 100;    // requests at once on an HTTP/2 connection, the server willing
+  uint32_t header_table = 4096;  // of HPACK there, each direction
   // HTTP/2: silent for so long, a server is sent a PING, and must say something in as long again;
   // 0: never.
   int64_t idle_ping_ms = 0;

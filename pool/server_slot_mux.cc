@@ -68,6 +68,7 @@ h2::SessionLimits ServerSlot::session_limits() const {
   return {.max_streams = streams,
           .stream_window = kStreamWindow,
           .connection_window = static_cast<uint32_t>(std::min<uint64_t>(all, h2::kWindowMax)),
+          .header_table = spec_.header_table,
           // A reset costs us one request of our own; retries are bounded elsewhere.
           .resets = {.count = 0},
           .control = kControlMax,

@@ -429,6 +429,7 @@ Fault HeadParser::State::take_built(const BuiltHead& built, bool body) {
   if (built.fields.size() > limits.fields) return {HeadError::kTooManyFields, 0};
   base = built.text.data();
   head.base = base;
+  head.built = true;
   head.head_len = static_cast<uint32_t>(built.text.size());
   uint32_t line_end = 0;
   for (const Field& field : built.fields) {

@@ -129,6 +129,7 @@ struct Head {
   bool absolute_form = false;
   bool has_query = false;  // tells "/a?" from "/a"
   bool plain = false;      // of the parser: every line was seen to be one, and its value located
+  bool built = false;      // by take_built(): see BuiltHead
 
   std::span<const Field> fields;  // lives in the HeadParser
 
@@ -161,6 +162,7 @@ struct ResponseContext {
 
 // A head that was not parsed from HTTP/1 bytes but built in their form (HTTP/2, say): the text of a
 // head, and where in it things are. Of each field name_at, name_len, value_at and value_len count.
+// A field that HTTP/2 must never index (RFC 7541 6.2.3) has no blank behind its colon.
 struct BuiltHead {
   std::string_view text;  // start line, "name: value" lines, empty line
   Slice method;           // requests

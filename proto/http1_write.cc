@@ -60,7 +60,8 @@ bool are_lines(std::string_view lines, size_t count) {
 // Copies fields; neighbours that lie in the head as plain lines are copied in one go.
 class FieldCopier {
  public:
-  FieldCopier(const Head& head, Out& out) : head_(head), out_(out) {}
+  FieldCopier(const Head& head, bool for_http2, Out& out)
+      : head_(head), keep_bare_(head.built == for_http2), out_(out) {}
 
   [[nodiscard]] bool copy(const Field& field) {
     const char* const begin = head_.base + field.name_at;
@@ -86,16 +87,16 @@ class FieldCopier {
   }
 
  private:
-  // The end of the field's line if it is "name:value\r\n" in the head, else nullptr (a head that
-  // was not parsed from HTTP/1 text, or has blanks that we do not forward).
+  // The end of the field's line if it is "name: value\r\n" in the head, else nullptr (it has blanks
+  // that we do not forward, or none, which is a mark in built heads and means nothing in others).
   [[nodiscard]] const char* line_end(const Field& field) const {
     const uint32_t colon = field.name_at + field.name_len;
     const uint32_t end = field.value_at + field.value_len;
     const char* const base = head_.base;
     if (end < colon || end + 2 > head_.head_len || field.value_at > colon + 2) return nullptr;
-    const bool plain =
-        base[colon] == ':' && base[end] == '\r' && base[end + 1] == '\n' &&
-        (field.value_at == colon + 1 || (field.value_at == colon + 2 && base[colon + 1] == ' '));
+    const bool plain = base[colon] == ':' && base[end] == '\r' && base[end + 1] == '\n' &&
+                       ((field.value_at == colon + 1 && keep_bare_) ||
+                        (field.value_at == colon + 2 && base[colon + 1] == ' '));
     return plain ? base + end + 2 : nullptr;
   }
 
@@ -104,6 +105,7 @@ class FieldCopier {
   }
 
   const Head& head_;
+  const bool keep_bare_;  // lines without a blank behind the colon as they are
   Out& out_;
   const char* begin_ = nullptr;
   const char* end_ = nullptr;
@@ -133,10 +135,17 @@ bool put_edits(const HeaderEdits* edits, Out& out) {
   return edits == nullptr || (put_edit_lines(edits->set, out) && put_edit_lines(edits->add, out));
 }
 
-bool copy_fields(const Head& head, FieldSet dropped, const HeaderEdits* edits, const OwnFields* own,
-                 Out& out) {
+struct CopyPlan {
+  FieldSet dropped;
+  const HeaderEdits* edits = nullptr;
+  const OwnFields* own = nullptr;
+  bool for_http2 = false;
+};
+
+bool copy_fields(const Head& head, const CopyPlan& plan, Out& out) {
+  const auto& [dropped, edits, own, for_http2] = plan;
   const bool edited = edits != nullptr && !(edits->remove.empty() && edits->set.empty());
-  FieldCopier copier(head, out);
+  FieldCopier copier(head, for_http2, out);
   for (const Field& field : head.fields) {
     if (field.hop_by_hop || dropped.has(field.id)) continue;
     if (own != nullptr && own->removes(head.name(field))) continue;
@@ -333,7 +342,7 @@ bool write_request_head(const Head& head, const RequestPlan& plan, Out& out) {
   dropped.add(FieldId::kTransferEncoding);
   const ForwardingPlan forwarding(head, plan, dropped);
   const bool written = put_request_line(head, plan.path, out) && put_host(head, plan, out) &&
-                       copy_fields(head, dropped, plan.edits, plan.own, out) &&
+                       copy_fields(head, {dropped, plan.edits, plan.own, plan.for_http2}, out) &&
                        forwarding.put(head, plan.forwarded, out) &&
                        put_own(plan.own, plan.edits, out) && put_edits(plan.edits, out);
   if (!written) return false;
@@ -360,7 +369,7 @@ bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out) {
   FieldSet dropped;
   dropped.add(FieldId::kContentLength);
   dropped.add(FieldId::kTransferEncoding);
-  if (!copy_fields(head, dropped, plan.edits, nullptr, out)) return false;
+  if (!copy_fields(head, {dropped, plan.edits, nullptr, plan.for_http2}, out)) return false;
   if (!put_edits(plan.edits, out)) return false;
   const bool interim = head.status < 200;
   // RFC 9110 8.6: neither 1xx nor 204 has a Content-Length.

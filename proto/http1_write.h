@@ -82,6 +82,7 @@ struct RequestPlan {
   const HeaderEdits* edits = nullptr;
   bool upgrade = false;     // pass Upgrade and Connection: upgrade on
   bool early_data = false;  // the request may be a replay: say so (RFC 8470 5.1)
+  bool for_http2 = false;   // fields of built heads keep the mark that they are never indexed
 };
 
 struct ResponsePlan {
@@ -91,7 +92,8 @@ struct ResponsePlan {
   bool keep_alive = true;
   uint8_t client_version_minor = 1;
   const HeaderEdits* edits = nullptr;
-  bool upgrade = false;  // a 101
+  bool upgrade = false;    // a 101
+  bool for_http2 = false;  // as in RequestPlan
 };
 
 // Writes the head that goes to a server: origin-form, HTTP/1.1, Host first, end-to-end fields in

@@ -109,6 +109,7 @@ void HeadBuilder::start(Kind kind, const http1::HeadLimits& limits) {
   begun_ = kind == Kind::kTrailers;
   host_seen_ = false;
   key_seen_ = false;
+  crumb_marked_ = false;
   port_ = 443;
   text_len_ = 0;
   side_len_ = 0;
@@ -157,23 +158,27 @@ bool HeadBuilder::count_line() {
 }
 
 // REQUIRES: count_line() was true for it.
-bool HeadBuilder::put_line(std::string_view name, std::string_view value) {
-  const size_t size = name.size() + value.size() + 4;
+bool HeadBuilder::put_line(const HeaderField& field) {
+  const auto& [name, value, sensitive] = field;
+  const bool bare =
+      sensitive && !value.empty() && !is_always_sensitive(http1::field_id_of(name), name, value);
+  const std::string_view between = bare ? ":" : ": ";
+  const size_t size = name.size() + between.size() + value.size() + 2;
   if (name.size() > UINT16_MAX || size > limits_.header_bytes - text_len_) {
     return fail(BlockError::kHeadTooLarge);
   }
   RW_CHECK(num_fields_ < fields_max_);
-  const auto name_len = static_cast<uint32_t>(name.size());
+  const auto value_at = static_cast<uint32_t>(name.size() + between.size());
   const auto value_len = static_cast<uint32_t>(value.size());
   fields_[num_fields_++] = {.name_at = text_len_,
-                            .value_at = text_len_ + name_len + 2,
+                            .value_at = text_len_ + value_at,
                             .value_len = value_len,
-                            .name_len = static_cast<uint16_t>(name_len)};
+                            .name_len = static_cast<uint16_t>(name.size())};
   char* const line = text_.get() + text_len_;
-  memcpy(line, name.data(), name_len);
-  memcpy(line + name_len, ": ", 2);
-  if (value_len > 0) memcpy(line + name_len + 2, value.data(), value_len);
-  memcpy(line + name_len + 2 + value_len, "\r\n", 2);
+  memcpy(line, name.data(), name.size());
+  memcpy(line + name.size(), between.data(), between.size());
+  if (value_len > 0) memcpy(line + value_at, value.data(), value_len);
+  memcpy(line + value_at + value_len, "\r\n", 2);
   text_len_ += static_cast<uint32_t>(size);
   return true;
 }
@@ -190,7 +195,7 @@ bool HeadBuilder::keep(std::string_view value, Slice& slice) {
 bool HeadBuilder::on_field(const HeaderField& field) {
   if (error_ != BlockError::kNone) return false;
   if (!field.name.empty() && field.name.front() == ':') return on_pseudo(field.name, field.value);
-  return on_regular(field.name, field.value);
+  return on_regular(field);
 }
 
 // RFC 9113 8.3: known ones, of the right kind, none twice, and before all other fields.
@@ -262,7 +267,8 @@ bool HeadBuilder::take_status(std::string_view value) {
   return true;
 }
 
-bool HeadBuilder::on_regular(std::string_view name, std::string_view value) {
+bool HeadBuilder::on_regular(const HeaderField& field) {
+  const auto& [name, value, sensitive] = field;
   if (!valid_name(name) || !valid_value(value)) return fail(BlockError::kMalformed);
   if (!begun_ && !begin_head()) return false;
   const FieldId id = http1::field_id_of(name);
@@ -272,21 +278,21 @@ bool HeadBuilder::on_regular(std::string_view name, std::string_view value) {
   }
   if (!count_line()) return false;
   switch (kind_) {
-    case Kind::kRequest: return on_request_field(id, name, value);
+    case Kind::kRequest: return on_request_field(id, field);
     case Kind::kResponse:
       if (name == "priority") read_priority(value, urgency_, incremental_);
-      return put_line(name, value);
-    case Kind::kTrailers: return !http1::may_be_trailer(name) || put_line(name, value);
+      return put_line(field);
+    case Kind::kTrailers: return !http1::may_be_trailer(name) || put_line(field);
   }
   return false;
 }
 
-bool HeadBuilder::on_request_field(FieldId id, std::string_view name, std::string_view value) {
-  if (id == FieldId::kHost) return take_host(value);
-  if (id == FieldId::kCookie) return take_crumb(value);
-  if (name == "priority") read_priority(value, urgency_, incremental_);
-  if (name == "sec-websocket-key") key_seen_ = true;
-  return put_line(name, value);
+bool HeadBuilder::on_request_field(FieldId id, const HeaderField& field) {
+  if (id == FieldId::kHost) return take_host(field.value);
+  if (id == FieldId::kCookie) return take_crumb(field);
+  if (field.name == "priority") read_priority(field.value, urgency_, incremental_);
+  if (field.name == "sec-websocket-key") key_seen_ = true;
+  return put_line(field);
 }
 
 // RFC 9113 8.3.1: Host must not say anything else than :authority, and is needed without it.
@@ -299,9 +305,10 @@ bool HeadBuilder::take_host(std::string_view value) {
 }
 
 // RFC 9113 8.2.3. The joined line is written last.
-bool HeadBuilder::take_crumb(std::string_view value) {
+bool HeadBuilder::take_crumb(const HeaderField& field) {
+  crumb_marked_ |= field.sensitive;
   Slice ignored;
-  return (side_len_ == 0 || keep("; ", ignored)) && keep(value, ignored);
+  return (side_len_ == 0 || keep("; ", ignored)) && keep(field.value, ignored);
 }
 
 // Writes what stands for the pseudo-headers.
@@ -348,7 +355,11 @@ bool HeadBuilder::begin_response() {
 // What is known only after the last field.
 bool HeadBuilder::finish_request() {
   if (host_.len == 0 && !host_seen_) return fail(BlockError::kBadTarget);
-  if (side_len_ > 0 && !put_line("cookie", {side_.get(), side_len_})) return false;
+  const std::string_view cookies(side_.get(), side_len_);
+  if (side_len_ > 0 &&
+      !put_line({.name = "cookie", .value = cookies, .sensitive = crumb_marked_})) {
+    return false;
+  }
   if (!extended_connect_ || key_seen_) return true;
   char key[24];
   return count_line() && put_line("sec-websocket-key", make_key(num_keys_++, key));

@@ -2,9 +2,11 @@
 //
 // A decoded head becomes a text in HTTP/1 form (request or status line, "name: value" lines, empty
 // line) with the offsets of its fields, which http1::HeadParser takes without parsing
-// (take_built()): so routing, forwarding, logging and the serializer know one kind of head. The way
-// back starts from the text that proto/http1_write.cc has written, so what it refuses (CR, LF, NUL,
-// framing by hand) cannot get out by HTTP/2 either.
+// (take_built()). Fields that their sender wants never to be indexed (RFC 7541 6.2.3) become
+// "name:value" lines, unless they are so by their names: so the mark gets to the next block. So
+// routing, forwarding, logging and the serializer know one kind of head. The way back starts from
+// the text that proto/http1_write.cc has written, so what it refuses (CR, LF, NUL, framing by hand)
+// cannot get out by HTTP/2 either.
 //
 // Affinity:  one thread; a HeadBuilder is scratch of a shard, used for one block at a time.
 // Bounds:    HeadLimits: bytes of the text, number of fields (each cookie crumb counts), URI.
@@ -91,17 +93,20 @@ class HeadBuilder final : public FieldSink {
   bool on_request_pseudo(Pseudo which, std::string_view value);
   bool take_path(std::string_view value);
   bool take_status(std::string_view value);
-  bool on_regular(std::string_view name, std::string_view value);
-  bool on_request_field(http1::FieldId id, std::string_view name, std::string_view value);
+  bool on_regular(const HeaderField& field);
+  bool on_request_field(http1::FieldId id, const HeaderField& field);
   bool take_host(std::string_view value);
-  bool take_crumb(std::string_view value);
+  bool take_crumb(const HeaderField& field);
   bool begin_head();
   bool begin_request();
   bool begin_response();
   bool finish_request();
   bool count_line();
   bool put(std::string_view piece);
-  bool put_line(std::string_view name, std::string_view value);
+  bool put_line(const HeaderField& field);
+  bool put_line(std::string_view name, std::string_view value) {
+    return put_line({.name = name, .value = value});
+  }
   bool keep(std::string_view value, http1::Slice& slice);
   [[nodiscard]] std::string_view kept(http1::Slice slice) const {
     return {side_.get() + slice.at, slice.len};
@@ -116,11 +121,12 @@ class HeadBuilder final : public FieldSink {
 
   Kind kind_ = Kind::kRequest;
   BlockError error_ = BlockError::kNone;
-  http1::HeadLimits limits_;  // within text_max_ and fields_max_
-  uint8_t seen_ = 0;          // a set of Pseudo
-  bool begun_ = false;        // the first line is written
-  bool host_seen_ = false;    // a Host field
-  bool key_seen_ = false;     // a Sec-WebSocket-Key
+  http1::HeadLimits limits_;   // within text_max_ and fields_max_
+  uint8_t seen_ = 0;           // a set of Pseudo
+  bool begun_ = false;         // the first line is written
+  bool host_seen_ = false;     // a Host field
+  bool key_seen_ = false;      // a Sec-WebSocket-Key
+  bool crumb_marked_ = false;  // a cookie crumb was marked sensitive
   http1::Method method_ = http1::Method::kGet;
   uint16_t port_ = 443;  // of the scheme
   uint32_t text_len_ = 0;
@@ -139,6 +145,11 @@ class HeadBuilder final : public FieldSink {
   bool incremental_ = false;
 };
 
+// True for fields that the way back (below) marks sensitive by themselves: credentials and short
+// cookies. `name` in lower case.
+[[nodiscard]] bool is_always_sensitive(http1::FieldId id, std::string_view name,
+                                       std::string_view value);
+
 // Reads a `priority` value: "u=1, i" (RFC 9218 4). Unknown parts are ignored.
 void read_priority(std::string_view value, uint8_t& urgency, bool& incremental);
 
@@ -146,11 +157,12 @@ void read_priority(std::string_view value, uint8_t& urgency, bool& incremental);
 // write_own_response() wrote, and fills `fields` with what goes into an HTTP/2 block:
 // pseudo-headers first (`scheme` for requests; Host, which those write first, becomes :authority,
 // if it is not empty), names in lower case (written into `names`), Connection, Transfer-Encoding,
-// Keep-Alive, Upgrade and the like left out, Authorization, Proxy-Authorization and short cookies
-// marked sensitive. Returns the number of fields; 0: they do not fit, or the text is no head. With
-// `extended_connect` (a WebSocket request): :method CONNECT and :protocol websocket, which the
-// Upgrade line must name; Sec-WebSocket-Key and -Accept, which have no meaning there (RFC 8441 5),
-// are left out. The views are of `text`, `names` or static text.
+// Keep-Alive, Upgrade and the like left out. Sensitive are Authorization, Proxy-Authorization,
+// short cookies, and what has no blank behind its colon (see http1::BuiltHead). Returns the number
+// of fields; 0: they do not fit, or the text is no head. With `extended_connect` (a WebSocket
+// request): :method CONNECT and :protocol websocket, which the Upgrade line must name;
+// Sec-WebSocket-Key and -Accept, which have no meaning there (RFC 8441 5), are left out. The views
+// are of `text`, `names` or static text.
 struct BlockRoom {
   std::span<HeaderField> fields;
   std::span<char> names;

@@ -68,21 +68,18 @@ struct Line {
   std::string_view name;  // as written
   std::string_view value;
   FieldId id = FieldId::kOther;
+  bool bare = false;  // no blank behind the colon
 };
 
 bool split(std::string_view text, Line& line) {
   const size_t colon = text.find(':');
   if (colon == 0 || colon == std::string_view::npos) return false;
   line.name = text.substr(0, colon);
-  line.value = http1::trim(text.substr(colon + 1));
+  const std::string_view rest = text.substr(colon + 1);
+  line.value = http1::trim(rest);
+  line.bare = !rest.empty() && !http1::is_blank(rest.front());
   line.id = http1::field_id_of(line.name);
   return true;
-}
-
-bool is_sensitive(const HeaderField& field, FieldId id) {
-  if (id == FieldId::kAuthorization) return true;
-  if (id == FieldId::kCookie) return field.value.size() < kShortCookie;
-  return field.name == "proxy-authorization";
 }
 
 // Collects the fields of a block.
@@ -104,7 +101,7 @@ class FieldWriter {
     names_used_ += line.name.size();
     if (!put({name, line.name.size()}, line.value)) return false;
     HeaderField& field = room_.fields[num_ - 1];
-    field.sensitive = is_sensitive(field, line.id);
+    field.sensitive = line.bare || is_always_sensitive(line.id, field.name, field.value);
     return true;
   }
 
@@ -162,6 +159,12 @@ void read_priority_member(std::string_view member, uint8_t& urgency, bool& incre
 }
 
 }  // namespace
+
+bool is_always_sensitive(FieldId id, std::string_view name, std::string_view value) {
+  if (id == FieldId::kAuthorization) return true;
+  if (id == FieldId::kCookie) return value.size() < kShortCookie;
+  return name == "proxy-authorization";
+}
 
 void read_priority(std::string_view value, uint8_t& urgency, bool& incremental) {
   size_t from = 0;

@@ -11,7 +11,31 @@ namespace {
 
 constexpr uint32_t kStreamWindowFirst = 64 * 1024;
 constexpr uint32_t kAllowanceMax = 100'000;
+// What a frame that a window has cut short must carry to explain further updates of windows. Who
+// opens them byte by byte gets as many frames as it likes (CVE-2019-9511).
+constexpr uint32_t kExplainingBytes = 1024;
 constexpr uint32_t kIdMax = 0x7fff'ffff;
+
+// For people; kFloodNames are for counters.
+std::string_view cause_of(Flood kind) {
+  switch (kind) {
+    case Flood::kNone: break;
+    case Flood::kResets: return "too many streams reset";
+    case Flood::kStreams: return "too many requests above max_streams";
+    case Flood::kContinuation: return "a header block without end";
+    case Flood::kHeaderBomb: return "a header block that decodes to too much";
+    case Flood::kPing: return "too many PING frames";
+    case Flood::kSettings: return "too many SETTINGS frames";
+    case Flood::kPriority: return "too many PRIORITY frames";
+    case Flood::kWindowUpdate: return "too many WINDOW_UPDATE frames";
+    case Flood::kEmptyData: return "too many empty DATA frames";
+    case Flood::kLateReset: return "too many resets of streams that are over";
+    case Flood::kGoaway: return "too many GOAWAY frames";
+    case Flood::kUnknownFrame: return "too many frames of unknown types";
+    case Flood::kInterim: return "too many interim responses";
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -232,7 +256,7 @@ size_t Session::send_data(Stream& stream, std::string_view bytes, bool end) {
     put_frame(FrameType::kData, last ? flag::kEndStream : uint8_t{0}, stream.id_,
               bytes.substr(sent, part));
     sent += part;
-    window_allowance_ = std::min(window_allowance_ + 2, kAllowanceMax);
+    explain_updates(part, allowed < bytes.size());
     if (last) stream.local_closed_ = true;
   }
   stream.send_window_ -= static_cast<int32_t>(sent);
@@ -243,6 +267,17 @@ size_t Session::send_data(Stream& stream, std::string_view bytes, bool end) {
   }
   remove_if_done(stream);
   return sent;
+}
+
+// A DATA frame was put. It explains two updates, of its stream and of the connection, unless it is
+// small because of a window (`cut`): one that holds all there was to send is as small as that.
+void Session::explain_updates(size_t sent, bool cut) {
+  if (cut) {
+    unexplained_ += static_cast<uint32_t>(sent);
+    if (unexplained_ < kExplainingBytes) return;
+    unexplained_ = std::min(unexplained_ - kExplainingBytes, kExplainingBytes - 1);
+  }
+  window_allowance_ = std::min(window_allowance_ + 2, kAllowanceMax);
 }
 
 void Session::send_end(Stream& stream, std::string_view trailers) {
@@ -283,6 +318,10 @@ void Session::consumed(Stream& stream, size_t bytes) {
   RW_CHECK(bytes <= stream.buffered_);
   stream.buffered_ -= static_cast<uint32_t>(bytes);
   credit_connection(bytes);
+  credit_stream(stream, bytes);
+}
+
+void Session::credit_stream(Stream& stream, size_t bytes) {
   stream.used_ += static_cast<uint32_t>(bytes);
   if (stream.remote_closed_ || dead_ || stream.used_ < stream.receive_size_ / 2) return;
   uint32_t more = stream.used_;
@@ -316,10 +355,10 @@ void Session::stream_error(Stream& stream, ErrorCode code) {
 }
 
 // Whoever makes us reset streams is no better than who resets them itself (CVE-2025-8671).
-void Session::stream_error(uint32_t id, ErrorCode code) {
+void Session::stream_error(uint32_t id, ErrorCode code, Flood kind) {
   if (dead_) return;
   put_reset(id, code);
-  count_reset();
+  count_reset(kind);
 }
 
 void Session::put_reset(uint32_t id, ErrorCode code) {
@@ -334,14 +373,14 @@ bool Session::was_reset(uint32_t id) const {
   return std::find(reset_ids_.begin(), reset_ids_.end(), id) != reset_ids_.end();
 }
 
-void Session::count_reset() {
+void Session::count_reset(Flood kind) {
   if (dead_ || resets_.pass(limits_.resets, now_ms_)) return;
-  fail(ErrorCode::kEnhanceYourCalm, Flood::kResets, "too many streams reset");
+  fail(ErrorCode::kEnhanceYourCalm, kind, cause_of(kind));
 }
 
-bool Session::count_control() {
+bool Session::count_control(Flood kind) {
   if (controls_.pass(limits_.control, now_ms_)) return true;
-  fail(ErrorCode::kEnhanceYourCalm, Flood::kControl, "too many control frames");
+  fail(ErrorCode::kEnhanceYourCalm, kind, cause_of(kind));
   return false;
 }
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proto/http2_frame.h"
@@ -53,11 +54,31 @@ struct SessionLimits {
   bool operator==(const SessionLimits&) const = default;
 };
 
-// What ended a connection, for counters; the text says more.
-enum class Flood : uint8_t { kNone, kResets, kControl, kContinuation, kHeaderBomb };
-// As metrics name those behind kNone.
-inline constexpr std::array<std::string_view, 4> kFloodNames{"resets", "control", "continuation",
-                                                             "header_bomb"};
+// What ended a connection, for counters; the text says more. Resets and refused streams share
+// SessionLimits::resets, frames from kPing on share SessionLimits::control: the one that was too
+// much gives its name.
+enum class Flood : uint8_t {
+  kNone,
+  kResets,
+  kStreams,       // refused, since too many were open
+  kContinuation,  // a header block that does not end
+  kHeaderBomb,
+  kPing,
+  kSettings,
+  kPriority,      // PRIORITY_UPDATE, too
+  kWindowUpdate,  // that no DATA of ours explains
+  kEmptyData,
+  kLateReset,  // of a stream that is over
+  kGoaway,
+  kUnknownFrame,
+  kInterim  // responses (client side)
+};
+// As metrics and logs name those behind kNone.
+inline constexpr std::array<std::string_view, 13> kFloodNames{
+    "resets",   "streams",       "continuation",  "header_bomb", "ping",
+    "settings", "priority",      "window_update", "empty_data",  "late_reset",
+    "goaway",   "unknown_frame", "interim"};
+static_assert(kFloodNames.size() == static_cast<size_t>(Flood::kInterim));
 
 class Session;
 
@@ -213,6 +234,10 @@ class Session {
   [[nodiscard]] bool peer_websocket() const { return peer_websocket_; }
   [[nodiscard]] bool settings_received() const { return settings_received_; }
   [[nodiscard]] uint32_t peer_max_streams() const { return peer_max_streams_; }
+  // Server side: requests that were refused since max_streams were open, since the last call.
+  [[nodiscard]] uint32_t take_refused() { return std::exchange(refused_, 0); }
+  // The stream's own window is closed, whatever that of the connection is.
+  [[nodiscard]] static bool window_closed(const Stream& stream) { return stream.send_window_ <= 0; }
 
  private:
   static constexpr std::string_view kDrainPing = "ringway!";  // tells drain()'s PING from ping()'s
@@ -252,14 +277,16 @@ class Session {
   void remove_if_done(Stream& stream);
   // The peer broke a rule of this stream.
   void stream_error(Stream& stream, ErrorCode code);
-  void stream_error(uint32_t id, ErrorCode code);
+  void stream_error(uint32_t id, ErrorCode code, Flood kind = Flood::kResets);
   void put_reset(uint32_t id, ErrorCode code);
   // We have reset it not long ago: the peer may not have known when it sent this.
   [[nodiscard]] bool was_reset(uint32_t id) const;
-  void count_reset();
+  void count_reset(Flood kind);
   // False: too many, and the connection is over.
-  bool count_control();
+  bool count_control(Flood kind);
+  void explain_updates(size_t sent, bool cut);
   void credit_connection(size_t bytes);
+  void credit_stream(Stream& stream, size_t bytes);
   void put_frame(FrameType type, uint8_t flags, uint32_t stream, std::string_view payload);
   void put_number(FrameType type, uint32_t stream, uint32_t number);
   void put_settings();
@@ -288,6 +315,8 @@ class Session {
   uint32_t goaway_last_ = kWindowMax;  // what we have promised to look at
   uint32_t peer_goaway_ = kWindowMax;
   uint32_t window_allowance_ = 0;  // WINDOW_UPDATEs that our DATA explains
+  uint32_t unexplained_ = 0;       // bytes of small frames that explain none yet
+  uint32_t refused_ = 0;           // see take_refused()
   uint32_t continuation_ = 0;      // the stream whose block has begun
   uint32_t continuation_frames_ = 0;
   uint8_t block_flags_ = 0;

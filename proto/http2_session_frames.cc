@@ -83,7 +83,8 @@ void Session::take_frame(const FrameHeader& frame, std::string_view payload) {
     case FrameType::kContinuation: return take_continuation(frame, payload);
     case FrameType::kPriorityUpdate: return take_priority_update(frame, payload);
   }
-  (void)count_control();  // RFC 9113 5.5: unknown types are ignored, but not for ever.
+  // RFC 9113 5.5: unknown types are ignored, but not for ever.
+  (void)count_control(Flood::kUnknownFrame);
 }
 
 // --- DATA ---
@@ -119,7 +120,7 @@ size_t Session::begin_data(const FrameHeader& frame, std::string_view rest) {
   pad_left_ = padding;
   data_end_ = frame.has(flag::kEndStream);
   // An empty frame that ends nothing is work for nothing.
-  if (data_left_ == 0 && !data_end_ && !count_control()) return 0;
+  if (data_left_ == 0 && !data_end_ && !count_control(Flood::kEmptyData)) return 0;
   account_data(frame, overhead);
   if (!dead_ && data_left_ == 0 && pad_left_ == 0) end_data();
   return prefix;
@@ -136,7 +137,7 @@ void Session::account_data(const FrameHeader& frame, uint32_t overhead) {
     return stream_error(*stream, ErrorCode::kFlowControlError);
   }
   stream->receive_window_ -= static_cast<int32_t>(frame.length);
-  stream->used_ += overhead;
+  if (overhead > 0) credit_stream(*stream, overhead);
   const bool before_head = role_ == Role::kClient && !stream->head_received_;
   const bool too_long = stream->body_left_ != UINT64_MAX && data_left_ > stream->body_left_;
   if (before_head || too_long) stream_error(*stream, ErrorCode::kProtocolError);
@@ -294,7 +295,8 @@ void Session::take_block(std::string_view block) {
 void Session::take_request(uint32_t id, bool end) {
   if (id > goaway_last_) return;  // It was told that nobody looks at this one.
   if (table_.size() >= limits_.max_streams) {
-    return stream_error(id, ErrorCode::kRefusedStream);
+    ++refused_;
+    return stream_error(id, ErrorCode::kRefusedStream, Flood::kStreams);
   }
   const BlockError error = scratch_.builder.finish(limits_.websocket);
   if (error != BlockError::kNone) {
@@ -321,7 +323,7 @@ void Session::take_response(Stream& stream, bool end) {
   }
   const bool interim = scratch_.builder.built().status < 200;
   if (interim && end) return stream_error(stream, ErrorCode::kProtocolError);
-  if (interim && !count_control()) return;
+  if (interim && !count_control(Flood::kInterim)) return;
   stream.head_received_ = !interim;
   const uint32_t id = stream.id_;
   owner_.on_response(stream, scratch_.builder, end);
@@ -351,7 +353,7 @@ void Session::take_settings(const FrameHeader& frame, std::string_view payload) 
   if (!settings_received_ && ack) {
     return fail(ErrorCode::kProtocolError, Flood::kNone, "the first frame is not SETTINGS");
   }
-  if (settings_received_ && !count_control()) return;
+  if (settings_received_ && !count_control(Flood::kSettings)) return;
   if (ack) return inflater_.on_settings_ack();
   const bool first = !settings_received_;
   settings_received_ = true;
@@ -412,7 +414,7 @@ void Session::take_ping(const FrameHeader& frame, std::string_view payload) {
   if (payload.size() != 8) {
     return fail(ErrorCode::kFrameSizeError, Flood::kNone, "PING of a wrong size");
   }
-  if (!count_control()) return;
+  if (!count_control(Flood::kPing)) return;
   if (!frame.has(flag::kAck)) return put_frame(FrameType::kPing, flag::kAck, 0, payload);
   // Another one may have been on its way when drain() said GOAWAY.
   if (draining_ && !drained_ && payload == kDrainPing) finish_drain();
@@ -426,7 +428,7 @@ void Session::take_goaway(const FrameHeader& frame, std::string_view payload) {
   if (payload.size() < 8) {
     return fail(ErrorCode::kFrameSizeError, Flood::kNone, "GOAWAY of a wrong size");
   }
-  if (!count_control()) return;
+  if (!count_control(Flood::kGoaway)) return;
   const uint32_t last = read32(payload.data()) & kWindowMax;
   // A limit that grows again would be a second look at streams that were retried elsewhere.
   peer_goaway_ = std::min(peer_goaway_, std::min(last, kWindowMax - 1));
@@ -440,7 +442,7 @@ void Session::take_window_update(const FrameHeader& frame, std::string_view payl
   const uint32_t more = read32(payload.data()) & kWindowMax;
   if (window_allowance_ > 0) {
     --window_allowance_;
-  } else if (!count_control()) {
+  } else if (!count_control(Flood::kWindowUpdate)) {
     return;
   }
   if (frame.stream == 0) {
@@ -476,12 +478,12 @@ void Session::take_rst(const FrameHeader& frame, std::string_view payload) {
   }
   Stream* stream = find(frame.stream);
   if (stream == nullptr) {
-    (void)count_control();
+    (void)count_control(Flood::kLateReset);
     return;
   }
   remove(*stream);
   owner_.on_reset(*stream, static_cast<ErrorCode>(read32(payload.data())), false);
-  count_reset();  // CVE-2023-44487
+  count_reset(Flood::kResets);  // CVE-2023-44487
 }
 
 // RFC 9113 5.3.2: ignored, but for its form.
@@ -489,7 +491,7 @@ void Session::take_priority(const FrameHeader& frame, std::string_view payload) 
   if (frame.stream == 0) {
     return fail(ErrorCode::kProtocolError, Flood::kNone, "PRIORITY on no stream");
   }
-  if (!count_control()) return;
+  if (!count_control(Flood::kPriority)) return;
   Stream* stream = find(frame.stream);
   const bool itself = payload.size() == 5 && (read32(payload.data()) & kWindowMax) == frame.stream;
   if (payload.size() == 5 && !itself) return;
@@ -508,7 +510,7 @@ void Session::take_priority_update(const FrameHeader& frame, std::string_view pa
   if (payload.size() < 4) {
     return fail(ErrorCode::kFrameSizeError, Flood::kNone, "PRIORITY_UPDATE of a wrong size");
   }
-  if (!count_control()) return;
+  if (!count_control(Flood::kPriority)) return;
   const uint32_t id = read32(payload.data()) & kWindowMax;
   if (id == 0) {
     return fail(ErrorCode::kProtocolError, Flood::kNone, "PRIORITY_UPDATE of no stream");

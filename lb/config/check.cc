@@ -134,7 +134,7 @@ class Checker {
 
   void check_versions(const Upstream& upstream, const Node& node) {
     if (!upstream.speaks(HttpVersion::kHttp2)) {
-      for (const char* key : {"max_streams_per_connection", "idle_ping"}) {
+      for (const char* key : {"max_streams_per_connection", "header_table", "idle_ping"}) {
         conflict(find(node, "pool", key),
                  std::string("`") + key + "` is for HTTP/2: add \"h2\" to `http_versions`");
       }

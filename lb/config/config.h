@@ -103,6 +103,7 @@ struct Http2 {
   uint32_t max_streams = 100;
   uint64_t stream_window = 256 * 1024;
   uint64_t connection_window = 8 * 1024 * 1024;
+  uint64_t header_table = 4096;
   EventRate max_resets{.count = 200};
   EventRate max_control{.count = 2000};
   int64_t idle_ping = kOff;
@@ -233,6 +234,7 @@ struct Pool {
   uint64_t max_requests_per_connection = kUnlimited;
   uint64_t max_connections_per_server = kUnlimited;  // whole process
   uint32_t max_streams_per_connection = 100;         // HTTP/2
+  uint64_t header_table = 4096;                      // HTTP/2: HPACK, each direction
   int64_t idle_ping = kOff;                          // HTTP/2
   uint32_t warm = 0;                                 // whole process
   std::vector<PoolKey> key;

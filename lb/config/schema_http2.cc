@@ -71,21 +71,37 @@ constexpr Key kHttp2Keys[] = {
             "less than 64 KiB for each of `max_streams`, uploads to servers that do not read can "
             "hold up others of the same connection.",
      .example = "\"4MiB\""},
+    {.name = "header_table",
+     .kind = Kind::kSize,
+     .min = 0,
+     .max = 64 * 1024,
+     .number = store<&Http2::header_table>,
+     .initial = "4KiB",
+     .doc =
+         "The dynamic table of HPACK: what is announced for requests "
+         "(SETTINGS_HEADER_TABLE_SIZE), and the most that is used for answers, whatever the "
+         "client allows. `\"0B\"`: nothing is remembered, so each head is sent in full. Below "
+         "4 KiB clients have to confirm it in a header block (RFC 7541 4.2), which some old ones "
+         "do not.",
+     .example = "\"16KiB\""},
     {.name = "max_resets",
      .kind = Kind::kText,
      .text = rate<&Http2::max_resets>,
      .initial = "200/10s",
      .doc = "Streams that a client may reset, or make us reset by breaking the protocol "
-            "(CVE-2023-44487, CVE-2025-8671), as a number and a time; or `\"off\"`. Beyond it the "
-            "connection ends with ENHANCE_YOUR_CALM.",
+            "(CVE-2023-44487, CVE-2025-8671), and requests above `max_streams`, as a number and a "
+            "time; or `\"off\"`. Beyond it the connection ends with ENHANCE_YOUR_CALM.",
      .example = "\"50/10s\""},
     {.name = "max_control",
      .kind = Kind::kText,
      .text = rate<&Http2::max_control>,
      .initial = "2000/10s",
-     .doc = "The same for frames that make work and carry nothing: PING, SETTINGS, PRIORITY, empty "
-            "DATA, resets of streams that are over, and WINDOW_UPDATE beyond two for each DATA "
-            "frame that was sent.",
+     .doc =
+         "The same for frames that make work and carry nothing: PING, SETTINGS, PRIORITY, GOAWAY, "
+         "frames of unknown types, empty DATA, resets of streams that are over, and "
+         "WINDOW_UPDATE beyond two for each DATA frame that was sent, or for each KiB of them "
+         "where windows made them small. All together; the kind that was too much is named in "
+         "the log and in `ringway_listener_http2_floods_total`.",
      .example = "\"off\""},
     {.name = "idle_ping",
      .kind = Kind::kDuration,
@@ -105,7 +121,12 @@ constexpr Key kHttp2Keys[] = {
 }  // namespace
 
 const Section kListenerHttp2Section{.path = "listeners.NAME.h2",
-                                    .doc = "Bounds of HTTP/2 connections. HTTP only.",
+                                    .doc =
+                                        "Bounds of HTTP/2 connections. HTTP only. Those of header "
+                                        "blocks follow from `limits.header_bytes`: one may have "
+                                        "4 KiB more than that before it is decoded, in at most 129 "
+                                        "frames; what decodes to more is answered with 431, to 16 "
+                                        "times as much ends the connection.",
                                     .keys = kHttp2Keys};
 
 namespace item {

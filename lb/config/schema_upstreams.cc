@@ -210,6 +210,15 @@ constexpr Key kPoolKeys[] = {
          "connections that get several PINGs less than 5 minutes apart while they send nothing. "
          "A reload that switches it on is for connections made since.",
      .example = "\"30s\""},
+    {.name = "header_table",
+     .kind = Kind::kSize,
+     .min = 0,
+     .max = 64 * 1024,
+     .number = store<&Pool::header_table>,
+     .initial = "4KiB",
+     .doc = "The dynamic table of HPACK on HTTP/2 connections: what is announced for answers, and "
+            "the most that is used for requests, whatever the server allows.",
+     .example = "\"16KiB\""},
     {.name = "max_requests_per_connection",
      .kind = Kind::kInteger,
      .min = 1,

@@ -15,7 +15,9 @@ class Connection:
     """One accepted connection; its thread reads frames and calls the origin's script."""
 
     def __init__(self, origin, sock: socket.socket):
-        self.origin, self.socket, self.decoder = origin, sock, Decoder()
+        self.origin, self.socket = origin, sock
+        self.decoder = Decoder(dict(origin.settings).get(h2.HEADER_TABLE_SIZE, 4096))
+        self.settings: dict[int, int] = {}  # what the balancer has said
         self.lock = threading.Lock()
         self.open: set[int] = set()
         self.most = 0  # streams at once
@@ -25,6 +27,8 @@ class Connection:
         self.name: str | None = None  # that TLS was asked for
         self.resumed = False
         self.pings = self.unanswered = 0
+        self.goaway: int | None = None  # its code, from the balancer
+        self.reset: dict[int, int] = {}  # codes of the streams that it has reset
         self.ended = False
 
     def send(self, *frames: bytes):
@@ -68,6 +72,8 @@ class Connection:
 
     def take(self, kind: int, flags: int, stream: int, payload: bytes):
         if kind == h2.SETTINGS and not flags & h2.ACK:
+            self.settings |= {int.from_bytes(payload[at:at + 2], "big"): int.from_bytes(payload[at + 2:at + 6], "big")
+                              for at in range(0, len(payload), 6)}
             self.send(h2.settings(flags=h2.ACK))
         elif kind == h2.PING and not flags & h2.ACK:
             self.pings += 1
@@ -90,7 +96,10 @@ class Connection:
         elif kind == h2.RST_STREAM:
             with self.lock:
                 self.open.discard(stream)
+            self.reset[stream] = int.from_bytes(payload, "big")
             self.origin.resets += 1
+        elif kind == h2.GOAWAY:
+            self.goaway = int.from_bytes(payload[4:8], "big")
         if kind in (h2.HEADERS, h2.DATA) and flags & h2.END_STREAM:
             self.origin.script(self, stream, self.requests[stream], self.bodies[stream])
 

@@ -106,6 +106,7 @@ class Stream:
         self.body = bytearray()
         self.ended = False
         self.reset: int | None = None
+        self.resets = 0  # RST_STREAM frames that came.
 
     @property
     def status(self) -> int:
@@ -322,6 +323,7 @@ class H2:
         if len(one.payload) != 4:
             raise Violation(f"length: {one}")
         stream = self.known(one)
+        stream.resets += 1
         if stream.reset is None:  # Later ones only repeat it (RFC 9113 5.4.2).
             stream.reset = int.from_bytes(one.payload, "big")
 

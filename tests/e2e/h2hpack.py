@@ -103,6 +103,7 @@ class Decoder:
         self.limit = limit  # What we announced; beyond 4,096 the encoder has to say that it uses more.
         self.size_max = min(limit, 4096)
         self.table: list[tuple[str, str]] = []
+        self.never: set[str] = set()  # Names of fields that were never indexed (RFC 7541 6.2.3).
 
     @staticmethod
     def integer(data: bytes, at: int, prefix: int) -> tuple[int, int]:
@@ -152,6 +153,8 @@ class Decoder:
                     name, at = (self.entry(index)[0], at) if index else self.string(data, at)
                     value, at = self.string(data, at)
                     fields.append((name, value))
+                    if first & 0xF0 == 0x10:
+                        self.never.add(name)
                     if first & 0x40:
                         self.table.insert(0, (name, value))
                         self.evict()

@@ -1,7 +1,10 @@
 """Attacks by HTTP/2 frames: each ends as RFC 9113 and the configured limits say, while another connection is served.
 
 Volumes are far above any budget that makes sense, so a test does not depend on where exactly it is."""
+import collections
+import pathlib
 import re
+import tempfile
 import threading
 import time
 
@@ -11,10 +14,11 @@ from h2client import (COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, 
                       REFUSED_STREAM, STREAM_CLOSED, Closed, block, continuation, data, frame, get, headers, indexed, literal, priority,
                       rst_stream, settings, window_update)
 from h2_support import REFERENCE, H2Case, Peer, differs, test_name
-from support import ok, wait_until
+from support import free_port, metrics, ok, wait_until
 
 GET = block(get())
 STALL = block(get("/stall"))
+BIG = block(get("/big"))
 POST_STALL = block(get("/stall", "POST"))
 CALM = (ENHANCE_YOUR_CALM, PROTOCOL_ERROR) + ((INTERNAL_ERROR,) if REFERENCE else ())
 RESETS = 200  # The default of max_resets, within 10 s.
@@ -38,18 +42,28 @@ class AbuseCase(H2Case):
     def setUp(self):
         super().setUp()
         self.peer_ = self.peer(answers)
-        self.served, self.failed, self.over = 0, None, threading.Event()
+        self.times, self.failed, self.over = [], None, threading.Event()  # Seconds that each good request took.
+
+    @property
+    def served(self) -> int:
+        return len(self.times)
 
     def attack(self, listener: str = "") -> int:
         """Starts the balancer and the good client; returns the port."""
-        port = self.serve(self.peer_, listener=f"{self.TIMEOUTS}\n{listener}")
+        self.page = free_port()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.access = pathlib.Path(folder.name) / "access"
+        port = self.serve(self.peer_, listener=f"{self.TIMEOUTS}\n{listener}",
+                          rest=f'[metrics]\nprometheus = "127.0.0.1:{self.page}"\n[logs.access]\noutput = "file:{self.access}"\n')
         good = self.connect(port)
 
         def serve():
             try:
                 while not self.over.is_set():
+                    begun = time.monotonic()
                     assert good.get().status == 200
-                    self.served += 1
+                    self.times.append(time.monotonic() - begun)
                     self.over.wait(0.005)
             except Exception as error:  # pylint: disable=broad-except
                 self.failed = repr(error)
@@ -72,6 +86,44 @@ class AbuseCase(H2Case):
         if not REFERENCE and not re.search("asan|tsan", support.RINGWAY):  # They keep what is freed.
             self.assertLess(self.balancer.rss_kib() - self.rss, grown_kib)
 
+    def go_on(self, once):
+        """The good client is served while attacks like `once` go on, however long that takes. Its p99 is printed only."""
+        before = self.served
+        give_up = time.monotonic() + 2 * h2.SECONDS
+        while self.served < before + 20 and not self.failed:
+            self.assertLess(time.monotonic(), give_up, "nobody else is served")
+            once()
+        self.assertIsNone(self.failed)
+        times = sorted(self.times[before:])
+        print(f"p99 {times[len(times) * 99 // 100] * 1000:.1f} ms of {len(times)} ... ", end="", flush=True)
+
+    def counted(self, name: str, least: int = 1, **labels: str):
+        """The attack is in the metrics by its name; returns the number."""
+        if REFERENCE:
+            return 0
+        words = ",".join(f'{key}="{value}"' for key, value in [("listener", "web"), *labels.items()])
+        number = metrics(self.page)[f"{name}{{{words}}}"]
+        self.assertGreaterEqual(number, least, f"{name} {words}")
+        return number
+
+    def flooded(self, *kinds: str):
+        """Connections were ended over floods of these kinds and no others; each is in the log and in the metrics."""
+        if REFERENCE:
+            return
+        prefix = 'ringway_listener_http2_floods_total{listener="web",reason="'
+        counts = {name[len(prefix):-2]: number for name, number in metrics(self.page).items() if name.startswith(prefix) and number}
+        self.assertEqual(set(counts), set(kinds))
+
+        def logged() -> dict[str, int]:
+            return collections.Counter(re.findall(r"ended: client 127\.0\.0\.1, listener web, ENHANCE_YOUR_CALM: .*, flood of (\w+)",
+                                                  self.balancer.log()))
+        wait_until(lambda: logged() == counts)  # The log is written by a thread of its own.
+
+    def logged(self, cause: str):
+        """The access log says so of a request."""
+        if not REFERENCE:
+            wait_until(lambda: f'"cause":"{cause}"' in self.access.read_text())
+
     def stalled(self) -> int:
         """How many requests of attackers have reached the origin."""
         return sum(b" /stall " in head for head in self.peer_.heads)
@@ -93,18 +145,25 @@ class AbuseCase(H2Case):
             pass
 
 
-def run(name: str, parts, codes=CALM, read: bool = True, state: bytes = b"", may_live: bool = False,
-        **different: str):
-    """A flood as a test. `parts`: generator of bytes; `state`: what comes before; `may_live`: cheap, so it may be taken."""
+def run(name: str, kind: str, parts, codes=CALM, read: bool = True, state: bytes = b"", may_live: bool = False,
+        initial: tuple = (), **different: str):
+    """A flood as a test. `kind`: its name in log and metrics; `parts`: generator of bytes; `state`: what comes before;
+    `may_live`: cheap, so it may be taken; `initial`: the attacker's SETTINGS."""
     @differs(**different)
     def test(self):
         self.port_ = self.attack()
-        client = self.connect(self.port_)
-        for stream in range(1, 100, 2):
-            client.stream(stream)
-        client.send(state)
-        self.flood(client, parts(), codes, read, may_live)
+
+        def once():
+            client = self.connect(self.port_, *initial, grow=not initial)
+            for stream in range(1, 100, 2):
+                client.stream(stream).receive_window += 1 << 30 if initial else 0
+            client.send(state)
+            self.flood(client, parts(), codes, read, may_live)
+            client.close()
+        once()
         self.assertLessEqual(self.stalled(), RESETS + STREAMS)
+        self.go_on(once)
+        self.flooded(kind)
         self.peace()
     return test_name(name), test
 
@@ -122,25 +181,38 @@ class Floods(AbuseCase):
 OPEN = headers(1, POST_STALL, end=False)
 BEGUN = headers(1, STALL, end_headers=False)
 for name_, test_ in (
-        run("CONTINUATION without end", repeated(continuation(1, literal("x", "y" * 1000), False), 20_000),
+        run("CONTINUATION without end", "continuation", repeated(continuation(1, literal("x", "y" * 1000), False), 20_000),
             CALM + (COMPRESSION_ERROR,), state=BEGUN),
-        run("CONTINUATION of one byte", lambda: (continuation(1, b"\x82", False) * 1000 for _ in range(200)),
+        run("CONTINUATION of one byte", "continuation", lambda: (continuation(1, b"\x82", False) * 1000 for _ in range(200)),
             CALM + (COMPRESSION_ERROR,), state=BEGUN),
-        run("CONTINUATION of nothing", repeated(continuation(1, b"", False)), state=BEGUN,
+        run("CONTINUATION of nothing", "continuation", repeated(continuation(1, b"", False)), state=BEGUN,
             haproxy="takes them until its time-out"),
-        run("PING that nobody reads", repeated(frame(h2.PING, 0, 0, bytes(8)), 2_000_000), read=False),
-        run("SETTINGS that nobody reads", repeated(settings((4, 65535)), 2_000_000), read=False),
-        run("SETTINGS of nothing", repeated(settings(), 2_000_000), read=False),
-        run("SETTINGS that resize all windows", repeated(settings((4, 1)) + settings((4, 65535)), 2_000_000), read=False,
+        run("PING that nobody reads", "ping", repeated(frame(h2.PING, 0, 0, bytes(8)), 2_000_000), read=False),
+        run("SETTINGS that nobody reads", "settings", repeated(settings((4, 65535)), 2_000_000), read=False),
+        run("SETTINGS of nothing", "settings", repeated(settings(), 2_000_000), read=False),
+        run("SETTINGS that resize all windows", "settings", repeated(settings((4, 1)) + settings((4, 65535)), 2_000_000), read=False,
             state=b"".join(headers(i, STALL) for i in range(1, 100, 2)), haproxy="ends it after a time-out only"),
-        run("PRIORITY", repeated(priority(1, 3)), nghttpd="takes them", haproxy="takes them"),
-        run("WINDOW_UPDATE of the connection", repeated(window_update(0, 1)), haproxy="takes them", nghttpd="takes them"),
-        run("WINDOW_UPDATE of a stream", repeated(window_update(1, 1)), state=headers(1, STALL), haproxy="takes them", nghttpd="takes them"),
-        run("DATA of nothing", repeated(data(1)), CALM + (STREAM_CLOSED,), state=OPEN, haproxy="takes them", nghttpd="takes them"),
-        run("DATA of padding only", repeated(frame(h2.DATA, h2.PADDED, 1, b"\0")), CALM + (STREAM_CLOSED, FLOW_CONTROL_ERROR),
+        run("PRIORITY", "priority", repeated(priority(1, 3)), nghttpd="takes them", haproxy="takes them"),
+        run("PRIORITY_UPDATE", "priority", repeated(frame(0x10, 0, 0, h2.number(1) + b"u=1")), state=headers(1, STALL),
+            nghttpd="takes them", haproxy="takes them"),
+        run("GOAWAY", "goaway", repeated(frame(h2.GOAWAY, 0, 0, bytes(8))), nghttpd="takes them", haproxy="takes them"),
+        run("WINDOW_UPDATE of the connection", "window_update", repeated(window_update(0, 1)), haproxy="takes them", nghttpd="takes them"),
+        run("WINDOW_UPDATE of a stream", "window_update", repeated(window_update(1, 1)), state=headers(1, STALL),
+            haproxy="takes them", nghttpd="takes them"),
+        # CVE-2019-9511: each byte of window makes a frame of one byte.
+        run("WINDOW_UPDATE that dribbles", "window_update", repeated(window_update(1, 1)), state=headers(1, BIG),
+            initial=((h2.INITIAL_WINDOW, 0),), haproxy="takes them", nghttpd="takes them"),
+        run("WINDOW_UPDATE that dribbles on many streams", "window_update",
+            repeated(b"".join(window_update(i, 1) for i in range(1, 100, 2))),
+            state=b"".join(headers(i, BIG) for i in range(1, 100, 2)), initial=((h2.INITIAL_WINDOW, 0),),
+            haproxy="takes them", nghttpd="takes them"),
+        run("SETTINGS that dribble", "settings", lambda: (settings((4, i)) * 100 for i in range(1, 30_000)), state=headers(1, BIG),
+            initial=((h2.INITIAL_WINDOW, 0),), haproxy="takes them", nghttpd="takes them"),
+        run("DATA of nothing", "empty_data", repeated(data(1)), CALM + (STREAM_CLOSED,), state=OPEN, haproxy="takes them", nghttpd="takes them"),
+        run("DATA of padding only", "empty_data", repeated(frame(h2.DATA, h2.PADDED, 1, b"\0")), CALM + (STREAM_CLOSED, FLOW_CONTROL_ERROR),
             state=OPEN, may_live=True),
-        run("frames of unknown type", repeated(frame(0xFA, 0, 0, b"x")), may_live=True),
-        run("RST_STREAM of a closed stream", repeated(rst_stream(1)), CALM + (STREAM_CLOSED,), state=headers(1, GET),
+        run("frames of unknown type", "unknown_frame", repeated(frame(0xFA, 0, 0, b"x")), may_live=True),
+        run("RST_STREAM of a closed stream", "late_reset", repeated(rst_stream(1)), CALM + (STREAM_CLOSED,), state=headers(1, GET),
             may_live=True)):
     setattr(Floods, name_, test_)
 
@@ -158,19 +230,29 @@ class Resets(AbuseCase):
         self.flood(client, (b"".join(headers(i, STALL) + rst_stream(i) for i in ids[at:at + 500]) for at in range(0, 20_000, 500)))
         self.assertLessEqual(self.stalled(), RESETS + STREAMS)
         wait_until(lambda: self.peer_.ends >= self.stalled())
+        self.flooded("resets")
         self.peace()
 
     @differs(haproxy="2.6 has no limit of resets")
     def test_rapid_reset_by_many_connections_one_after_the_other(self):
         """None of them costs more than the first."""
         self.port_ = self.attack()
-        for turn in range(5):
+        turns = 0
+
+        def once():
+            nonlocal turns
+            turns += 1
             client = self.connect(self.port_)
             ids = range(1, 4001, 2)
             for i in ids:
                 client.stream(i)
             self.flood(client, [b"".join(headers(i, STALL) + rst_stream(i) for i in ids)])
-        self.assertLessEqual(self.stalled(), 5 * (RESETS + STREAMS))
+            client.close()
+        for _ in range(5):
+            once()
+        self.go_on(once)
+        self.assertLessEqual(self.stalled(), turns * (RESETS + STREAMS))
+        self.flooded("resets")
         self.peace()
 
     @differs(haproxy="another configuration", nghttpd="another configuration")
@@ -183,6 +265,7 @@ class Resets(AbuseCase):
         for _ in range(15):
             client.send(rst_stream(client.request("/stall").id))
         self.refused(client, ENHANCE_YOUR_CALM)
+        self.flooded("resets")
         self.peace()
 
     @differs(haproxy="another configuration", nghttpd="another configuration")
@@ -195,6 +278,7 @@ class Resets(AbuseCase):
             for _ in range(12):
                 client.send(rst_stream(client.request("/stall").id))
             self.assertEqual(client.get().status, 200)
+        self.flooded()
         self.peace()
 
 
@@ -211,6 +295,7 @@ MADE = {
     "malformed requests": lambda i: headers(i, block(get("", "POST"))),
     "more streams than allowed": lambda i: headers(i, STALL),
 }
+MANY = "more streams than allowed"
 
 
 NOT_COUNTED = ("WINDOW_UPDATE above 2^31-1", "trailers that are malformed", "DATA beyond content-length")  # By nghttpd.
@@ -229,6 +314,9 @@ def made(name: str, attack):
         self.assertLessEqual(self.stalled(), RESETS + STREAMS)
         client.close()
         wait_until(lambda: self.peer_.ends >= self.stalled())
+        self.flooded("streams" if name == MANY else "resets")
+        if name == MANY:
+            self.counted("ringway_listener_http2_refused_streams_total", RESETS)
         self.peace()
     return test
 
@@ -240,8 +328,9 @@ for name_, attack_ in MADE.items():
 class Heads(AbuseCase):
     """Small blocks that are large when decoded, and heads that do not end."""
 
-    def refuses_head(self, fragment: bytes, first: bytes = b"", times: int = 20):
-        """Every such head is refused, as an answer, a reset, or with the connection; none reaches the origin."""
+    def refuses_head(self, fragment: bytes, first: bytes = b"", times: int = 20, floods: tuple[str, ...] = ()):
+        """Every such head is refused, as an answer, a reset, or with the connection, as one of `floods`; none reaches the
+        origin."""
         self.port_ = self.attack()
         for _ in range(times):
             client = self.connect(self.port_)
@@ -256,11 +345,12 @@ class Heads(AbuseCase):
                          status=(400, 431), after_reset=CALM)
             client.close()
         self.assertEqual(self.stalled(), 0)
+        self.flooded(*floods)
         self.peace()
 
     def test_hpack_bomb(self):
         """An entry of 4,000 bytes, named 16,000 times: 64 MB out of 16 KB."""
-        self.refuses_head(STALL + indexed(62) * 16_000, first=GET + literal("x-big", "b" * 3900, 0x40))
+        self.refuses_head(STALL + indexed(62) * 16_000, first=GET + literal("x-big", "b" * 3900, 0x40), floods=("header_bomb",))
 
     def test_hpack_bomb_of_cookie_crumbs(self):
         """They are one field in the end, but each costs as one."""
@@ -275,7 +365,7 @@ class Heads(AbuseCase):
 
     @differs(nghttpd="ends the connection behind its answer")
     def test_a_head_above_the_limit_in_many_frames(self):
-        self.refuses_head(STALL + b"".join(literal(f"x-{i}", "v" * 4000) for i in range(50)))
+        self.refuses_head(STALL + b"".join(literal(f"x-{i}", "v" * 4000) for i in range(50)), floods=("continuation",))
 
     def test_table_updates_without_end(self):
         """Each changes the table, none is a field."""
@@ -348,6 +438,29 @@ class Holds(AbuseCase):
             except Closed:
                 continue
             self.assertFalse(stream.ended)
+        self.counted("ringway_listener_http2_stalled_streams_total", sum(stream.reset is not None for _, stream in streams))
+        self.flooded()
+        self.logged("the client stopped reading")
+        self.peace()
+
+    @differs(haproxy="its time-out is another key", nghttpd="has no such time-out")
+    def test_a_stream_whose_window_opens_by_bytes_is_let_go(self):
+        """Slowly enough for the limit of control frames: but a byte now and then is no progress."""
+        self.port_ = self.attack()
+        client = self.connect(self.port_, (h2.INITIAL_WINDOW, 0), grow=False)
+        streams = [client.request("/big") for _ in range(10)]
+        give_up = time.monotonic() + h2.SECONDS
+        while not all(s.done for s in streams):
+            self.assertLess(time.monotonic(), give_up)
+            for stream in streams:
+                if not stream.done:
+                    client.give(stream.id, 1)
+            client.ping()
+            time.sleep(0.1)
+        self.assertEqual([s.reset for s in streams], [h2.CANCEL] * 10)
+        self.counted("ringway_listener_http2_stalled_streams_total", 10)
+        self.flooded()
+        self.logged("the client stopped reading")
         self.peace()
 
     @differs(haproxy="its time-out is another key", nghttpd="has no such time-out")
@@ -375,6 +488,8 @@ class Holds(AbuseCase):
         client.ping() if self.outlives(client, lambda: sum(s.reset is not None for s in streams) >= 50) else None
         for stream in streams:
             self.assertIn(stream.reset, (None, REFUSED_STREAM, PROTOCOL_ERROR))
+        self.assertEqual(self.counted("ringway_listener_http2_refused_streams_total", 0 if REFERENCE else 50), 0 if REFERENCE else 50)
+        self.flooded()
         self.assertLessEqual(self.stalled(), STREAMS)
         self.peace()
 

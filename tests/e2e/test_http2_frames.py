@@ -17,6 +17,7 @@ FILL = literal("x-fill", "f" * 3000)  # Header blocks that need no other reason 
 PAD = h2.PADDED
 PRIO = h2.PRIORITY_FLAG
 MAX = 2**31 - 1
+CONNECT_PROTOCOL = 8  # RFC 8441.
 
 
 # What must follow. Each is a function of the test, the client and stream 1.
@@ -32,6 +33,14 @@ def stream_error(*codes: int):
 def serves(test, client, stream):
     """The connection lives."""
     client.ping()
+
+
+def resets(count: int):
+    """The connection lives, and the stream was reset so often (RFC 9113 5.4.2: no RST_STREAM answers another one)."""
+    def judge(test, client, stream):
+        client.ping()
+        test.assertEqual(stream.resets, count)
+    return judge
 
 
 def answered(test, client, stream):
@@ -167,6 +176,11 @@ FRAMES = [
      answered_or_refused(PROTOCOL_ERROR)),
     ("5.3.1-2 PRIORITY depends on itself", "open", priority(1, 1) + data(1, b"x", True), answered_or_refused(PROTOCOL_ERROR)),
     ("5.4.1-1 after GOAWAY the connection ends", "idle", frame(h2.PING, 0, 3, bytes(8)), closes),
+    ("5.4.2 RST_STREAM on open is not answered", "open", rst_stream(1), resets(0)),
+    ("5.4.2 RST_STREAM on half-closed is not answered", "half", rst_stream(1), resets(0)),
+    ("5.4.2 RST_STREAM on closed is not answered", "closed", rst_stream(1), resets(0)),
+    ("5.4.2 RST_STREAM on reset is not answered", "reset", rst_stream(1) * 3, resets(0)),
+    ("5.4.2 RST_STREAM that crosses one is not answered", "half", window_update(1, 0) + rst_stream(1) * 3, resets(1)),
     ("5.5-1 unknown frames between frames", "open", frame(0x16, 0, 1, bytes(8)) + data(1, b"x", True), answered),
     ("5.5-2 unknown frame inside a header block", "idle",
      headers(1, GET, end_headers=False) + frame(0x16, 0, 0, bytes(8)) + continuation(1, FILL), connection(PROTOCOL_ERROR)),
@@ -196,6 +210,11 @@ FRAMES = [
     ("6.5.2-3 MAX_FRAME_SIZE of 16383", "idle", settings((h2.MAX_FRAME_SIZE, 16383)), connection(PROTOCOL_ERROR)),
     ("6.5.2-4 MAX_FRAME_SIZE of 2^24", "idle", settings((h2.MAX_FRAME_SIZE, 2**24)), connection(PROTOCOL_ERROR)),
     ("6.5.2-5 unknown setting", "idle", settings((0xFF, 1)), serves),
+    ("RFC 8441 3 ENABLE_CONNECT_PROTOCOL of 2", "idle", settings((CONNECT_PROTOCOL, 2)), connection(PROTOCOL_ERROR)),
+    ("RFC 8441 3 ENABLE_CONNECT_PROTOCOL taken back", "idle", settings((CONNECT_PROTOCOL, 1), (CONNECT_PROTOCOL, 0)),
+     connection(PROTOCOL_ERROR)),
+    ("RFC 8441 3 ENABLE_CONNECT_PROTOCOL of 1 and again", "idle", settings((CONNECT_PROTOCOL, 1)) * 2 + headers(1, GET), answered),
+    ("RFC 8441 3 ENABLE_CONNECT_PROTOCOL of 0", "idle", settings((CONNECT_PROTOCOL, 0)) + headers(1, GET), answered),
     ("6.5.2 ENABLE_PUSH of 1", "idle", settings((h2.ENABLE_PUSH, 1)) + headers(1, GET), answered),
     ("6.5.2 all that is allowed", "idle", settings((1, 0), (2, 0), (3, 0), (4, MAX), (5, 2**24 - 1), (6, 2**32 - 1)) +
      headers(1, GET), answered),
@@ -295,6 +314,8 @@ DIFFERENT = {
     "generic 3.1-3 DATA with padding": {"haproxy": "GOAWAY when the stream ends with padding"},
     "generic 3.1 DATA of padding only": {"haproxy": "GOAWAY"},
     "5.1-6 half-closed: HEADERS": {"haproxy": "PROTOCOL_ERROR"},
+    "RFC 8441 3 ENABLE_CONNECT_PROTOCOL of 2": {"haproxy": "ignores it"},
+    "RFC 8441 3 ENABLE_CONNECT_PROTOCOL taken back": {"haproxy": "ignores it"},
     "6.9 WINDOW_UPDATE with the reserved bit": {"haproxy": "looks at the bit"},
     "8.3.1 no fields at all": {"haproxy": "FRAME_SIZE_ERROR"},
     "8.3 pseudo-header as trailer (8.1.2.1-3)": {"haproxy": "INTERNAL_ERROR"},
@@ -437,6 +458,10 @@ class Frames(SharedCase):
         for byte in h2.PREFACE + settings() + headers(1, POST, end=False) + data(1, b"test", True):
             client.send(bytes([byte]))
         self.assertEqual(client.response(client.streams[1]).status, 200)
+
+
+class FramesOverTls(Frames):
+    tls = True
 
 
 def split(sent: bytes) -> list[h2.Frame]:

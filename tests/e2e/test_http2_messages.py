@@ -388,6 +388,10 @@ class RequestsOverTls(Requests):
     tls = True
 
 
+class SmugglingOverTls(Smuggling):
+    tls = True
+
+
 # ---- The listener's settings ----
 
 class Listener(H2Case):

@@ -428,6 +428,10 @@ class EndsOverTls(Ends):
     tls = True
 
 
+class WebSocketsOverTls(WebSockets):
+    tls = True
+
+
 class BodiesByEpoll(Bodies):
     engine = "epoll"
 

@@ -1,13 +1,18 @@
 """Many connections, slow ones, large ones: memory stays bounded."""
 import hashlib
 import os
+import pathlib
 import re
 import resource
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
+import unittest
 
-from support import Balancer, Case, Client, free_port, ok
+from support import Balancer, Case, Client, free_port, ok, wait_until
 
 
 def private_kib(pid: int) -> int:
@@ -74,6 +79,28 @@ class Scale(Case):
             for i, client in enumerate(clients):
                 client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i)
             self.assertEqual([client.response().body for client in clients], [b"/%d" % i for i in range(1000)])
+
+    @unittest.skipUnless(shutil.which("h2load") and shutil.which("nghttpd"), "needs h2load and nghttpd")
+    def test_1000_http2_clients_with_20_requests_at_once_each(self):
+        """h2load opens up to 100 streams on each of 1,000 connections; a connection to the server carries as many."""
+        root = tempfile.TemporaryDirectory()
+        self.addCleanup(root.cleanup)
+        (pathlib.Path(root.name) / "index.html").write_bytes(b"x" * 1000)
+        port = free_port()
+        origin = subprocess.Popen(["nghttpd", "-a", "127.0.0.1", "-d", root.name, "--no-tls", str(port)], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        self.addCleanup(origin.wait, 20)
+        self.addCleanup(origin.terminate)
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+        wait_until(listens)
+        _, front = self.http(port, upstream='http_versions = ["h2"]')
+        said = subprocess.run(["h2load", "-n", "20000", "-c", "1000", "-m", "100", f"http://127.0.0.1:{front}/index.html"],
+                              capture_output=True, timeout=80).stdout.decode()
+        self.assertIn("20000 succeeded, 0 failed, 0 errored, 0 timeout", said)
+        self.assertIn("20000 2xx, 0 3xx, 0 4xx, 0 5xx", said)
 
     def test_a_slow_reader_of_1_gib_bounds_memory(self):
         size = 1 << 30

@@ -73,9 +73,9 @@ inline void dump(std::ostream& out, const Listener& l) {
       << '\n';
   for (const HttpVersion version : l.http_versions) out << " speaks " << int(version);
   out << " h2 " << l.h2.max_streams << ' ' << l.h2.stream_window << ' ' << l.h2.connection_window
-      << ' ' << l.h2.max_resets.count << '/' << l.h2.max_resets.period_ms << ' '
-      << l.h2.max_control.count << '/' << l.h2.max_control.period_ms << ' ' << l.h2.idle_ping
-      << '\n';
+      << ' ' << l.h2.header_table << ' ' << l.h2.max_resets.count << '/'
+      << l.h2.max_resets.period_ms << ' ' << l.h2.max_control.count << '/'
+      << l.h2.max_control.period_ms << ' ' << l.h2.idle_ping << '\n';
   out << " limits " << l.limits.header_bytes << ' ' << l.limits.headers << ' ' << l.limits.uri_bytes
       << ' ' << l.limits.body_bytes << '\n';
   dump(out, l.timeouts);
@@ -127,7 +127,8 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << u.pool.max_idle_per_server << ' ' << u.pool.min_idle_per_shard << ' '
       << u.pool.idle_timeout << ' ' << u.pool.max_age << ' ' << u.pool.max_requests_per_connection
       << ' ' << u.pool.max_connections_per_server << ' ' << u.pool.warm << ' '
-      << u.pool.max_streams_per_connection << ' ' << u.pool.idle_ping << " key";
+      << u.pool.max_streams_per_connection << ' ' << u.pool.header_table << ' ' << u.pool.idle_ping
+      << " key";
   for (const HttpVersion version : u.http_versions) out << " speaks " << int(version);
   for (const PoolKey part : u.pool.key) out << ' ' << int(part);
   out << " queue " << u.queue.max << '\n';

@@ -188,6 +188,22 @@ TEST_CASE("load: keys of HTTP on a TCP listener or upstream -> E0317") {
   }
 }
 
+TEST_CASE("load: header_table -> bytes from nothing to 64 KiB, each side its own, HTTP/2 only") {
+  const auto table = [](const char* listener, const char* upstream) {
+    return load_text("version = 1\n" + kWeb + "h2.header_table = '" + listener + "'\n" + kApp +
+                         "http_versions = 'h2'\npool.header_table = '" + upstream + "'\n" + kAll,
+                     "text");
+  };
+  const auto config = good(table("0B", "64KiB"));
+  CHECK(config->listeners[0].h2.header_table == 0);
+  CHECK(config->upstreams[0].pool.header_table == 65'536);
+  CHECK(good(table("100B", "0B"))->listeners[0].h2.header_table == 100);
+  CHECK(has(table("65537B", "0B"), "E0304"));
+  CHECK(has(table("0B", "65KiB"), "E0304"));
+  const std::string plain = kWeb + kApp + "pool.header_table = '1KiB'\n" + kAll;
+  CHECK(has(load_text("version = 1\n" + plain, "text"), "E0317"));
+}
+
 TEST_CASE("load: routes without an upstream -> redirect, respond, reject") {
   const auto config = good_text(
       kWeb +

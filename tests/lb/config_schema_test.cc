@@ -109,7 +109,7 @@ Around place_of(const Section& section, std::string_view key) {
     head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
   }
   if ((path == "upstreams.NAME.pool" &&
-       (key == "max_streams_per_connection" || key == "idle_ping")) ||
+       (key == "max_streams_per_connection" || key == "header_table" || key == "idle_ping")) ||
       (path == "upstreams.NAME.health" && key == "service")) {
     head = "http_versions = 'h2'\n" + head;
   }

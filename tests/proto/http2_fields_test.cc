@@ -1,6 +1,11 @@
 // tests/proto/http2_fields_test.cc - the way back: written heads as fields of blocks, round trips.
 #include <doctest/doctest.h>
 
+#include <array>
+#include <span>
+#include <string>
+#include <vector>
+
 #include "proto/http1_write.h"
 #include "proto/http2_head.h"
 #include "tests/proto/http2_build.h"
@@ -189,6 +194,77 @@ TEST_CASE("Round trip: block -> head -> serializer -> HTTP/1, and -> block") {
                                           {"te", "trailers"},
                                           {"content-length", "7"}});
   }
+}
+
+// Goal: RFC 7541 6.2.3: whoever passes a field on keeps it out of tables if its sender did.
+TEST_CASE("Round trip: fields never indexed -> marked in the next block, plain lines in HTTP/1") {
+  const std::vector<HeaderField> fields = {
+      {.name = ":method", .value = "GET"},
+      {.name = ":scheme", .value = "https"},
+      {.name = ":path", .value = "/"},
+      {.name = ":authority", .value = "a"},
+      {.name = "x-key", .value = "secret", .sensitive = true},
+      {.name = "x-open", .value = "yes"},
+      {.name = "x-empty", .value = "", .sensitive = true},
+      {.name = "authorization", .value = "Basic eA==", .sensitive = true},
+      {.name = "cookie", .value = "a=b", .sensitive = true},
+      {.name = "cookie", .value = "long=0123456789012345678901234567890"}};
+  HeadBuilder builder(4096, 32);
+  http1::HeadParser parser(32);
+  Deflater deflater(4096);
+  Inflater inflater(4096);
+  char block[1024];
+  const size_t size = deflater.encode(fields, block);
+  builder.start_request({});
+  REQUIRE(inflater.decode({block, size}, 4096, builder));
+  REQUIRE(builder.finish() == BlockError::kNone);
+  parser.start_request({});
+  REQUIRE(parser.take_built(builder.built(), false) == http1::HeadError::kNone);
+  CHECK(parser.head().value(*parser.head().find("x-key")) == "secret");
+  char bytes[1024];
+  http1::Out plain(bytes);
+  REQUIRE(http1::write_request_head(parser.head(), {}, plain));
+  CHECK(plain.written() ==
+        "GET / HTTP/1.1\r\nHost: a\r\nx-key: secret\r\nx-open: yes\r\nx-empty: \r\n"
+        "authorization: Basic eA==\r\ncookie: a=b; long=0123456789012345678901234567890\r\n\r\n"sv);
+  http1::Out marked(bytes);
+  REQUIRE(http1::write_request_head(parser.head(), {.for_http2 = true}, marked));
+  std::array<HeaderField, 16> room;
+  char names[256];
+  const size_t count =
+      fields_of_request(marked.written(), "https", false, {.fields = room, .names = names});
+  REQUIRE(count == 9);
+  std::string sensitive;
+  for (const HeaderField& field : std::span(room).first(count)) {
+    if (field.sensitive) sensitive.append(field.name).append("=").append(field.value).append("|");
+  }
+  CHECK(sensitive ==
+        "x-key=secret|authorization=Basic eA==|cookie=a=b; long=0123456789012345678901234567890|");
+}
+
+// What an HTTP/1 client leaves out means nothing.
+TEST_CASE("Round trip: HTTP/1 fields without a blank -> not marked in a block") {
+  http1::HeadParser parser(32);
+  const std::string_view text = "GET / HTTP/1.1\r\nHost: a\r\nX-Bare:1\r\n\r\n";
+  parser.start_request({});
+  REQUIRE(parser.parse(text) == http1::HeadParser::Status::kDone);
+  char bytes[256];
+  http1::Out out(bytes);
+  REQUIRE(http1::write_request_head(parser.head(), {.for_http2 = true}, out));
+  CHECK(out.written() == "GET / HTTP/1.1\r\nHost: a\r\nX-Bare: 1\r\n\r\n"sv);
+}
+
+TEST_CASE("Round trip: trailers never indexed -> marked in the next block") {
+  HeadBuilder builder(4096, 32);
+  builder.start_trailers({});
+  CHECK(builder.on_field({.name = "x-sum", .value = "1", .sensitive = true}));
+  CHECK(builder.on_field({.name = "x-open", .value = "2"}));
+  REQUIRE(builder.finish() == BlockError::kNone);
+  std::array<HeaderField, 4> room;
+  char names[64];
+  REQUIRE(fields_of_trailers(builder.text(), {.fields = room, .names = names}) == 2);
+  CHECK(room[0].sensitive);
+  CHECK_FALSE(room[1].sensitive);
 }
 
 TEST_CASE("Round trip: extended CONNECT -> an upgrade that the serializer passes on") {

@@ -105,6 +105,18 @@ TEST_CASE("Session: a body longer than the windows gets through, and the stream'
   CHECK_FALSE(server.session.dead());
 }
 
+TEST_CASE("Session: padding alone uses up no window") {
+  Answers server({.control = {.count = 0}}, false);
+  server.feed(hello() + request(1, true, false));
+  const std::string padding = '\xff' + std::string(255, '\0');
+  for (int i = 0; i < 1000; ++i) {
+    server.feed(frame(FrameType::kData, flag::kPadded, 1, padding));
+  }
+  CHECK(server.said.find("reset") == std::string::npos);
+  CHECK_FALSE(server.session.dead());
+  CHECK(sent(server, FrameType::kWindowUpdate) >= 2);
+}
+
 TEST_CASE("Session: as many bytes as a stream's window allows wait, not one more") {
   class Keeps final : public SessionOwner {
    public:
@@ -177,6 +189,70 @@ TEST_CASE("Session: resets, the client's and those that it causes, are counted t
   server.feed(request(id, true, false) + frame(FrameType::kRstStream, 0, id, number(8)));
   CHECK(server.session.dead());
   CHECK(server.said.find("fatal ENHANCE_YOUR_CALM 1 ") != std::string::npos);
+}
+
+// Goal: CVE-2019-9511: whoever opens a window byte by byte, and so makes us send frames of a byte,
+// is counted; whoever is sent small frames since there is no more to send is not.
+TEST_CASE("Session: updates of windows -> explained by frames of some size, or that hold all") {
+  const FloodLimit few{.count = 10};
+  const auto settings = frame(FrameType::kSettings, 0, 0, std::string("\0\4", 2) + number(0));
+  // Answers DATA of `size` bytes with an update, `times`; there is more to send, or not.
+  const auto dribble = [&](uint32_t size, bool more, int times) {
+    Answers server({.control = few}, false);
+    server.feed(std::string(kPreface) + settings + request(1, false, true));
+    TestStream& stream = *server.streams[0];
+    const std::string body(more ? 100'000 : size, 'x');
+    for (int i = 0; i < times && !server.session.dead(); ++i) {
+      server.feed(frame(FrameType::kWindowUpdate, 0, 1, number(size)));
+      if (!server.session.dead()) CHECK(server.session.send_data(stream, body, false) == size);
+    }
+    return server.said.find("WINDOW_UPDATE") != std::string::npos;
+  };
+  CHECK(dribble(1, true, 20));
+  CHECK(dribble(100, true, 20));
+  CHECK_FALSE(dribble(1, false, 200));
+  CHECK_FALSE(dribble(1024, true, 60));
+  CHECK_FALSE(dribble(1000, true, 60));
+}
+
+TEST_CASE("Session: floods -> each ends the connection by its own name") {
+  struct Row {
+    Flood kind;
+    std::string frames;
+  };
+  const Row rows[] = {
+      {Flood::kPing, frame(FrameType::kPing, 0, 0, "12345678")},
+      {Flood::kSettings, frame(FrameType::kSettings, 0, 0)},
+      {Flood::kPriority, frame(FrameType::kPriority, 0, 9, number(0) + "x")},
+      {Flood::kPriority, frame(FrameType::kPriorityUpdate, 0, 0, number(1) + "u=1")},
+      {Flood::kWindowUpdate, frame(FrameType::kWindowUpdate, 0, 0, number(1))},
+      {Flood::kEmptyData, frame(FrameType::kData, 0, 1)},
+      {Flood::kLateReset, frame(FrameType::kRstStream, 0, 3, number(8))},
+      {Flood::kGoaway, frame(FrameType::kGoaway, 0, 0, number(0) + number(0))},
+      {Flood::kUnknownFrame, frame(static_cast<FrameType>(0xfa), 0, 0)},
+  };
+  for (const Row& row : rows) {
+    Answers server({.max_streams = 2, .resets = {.count = 10}, .control = {.count = 10}}, false);
+    server.feed(hello() + request(1, true, false) + request(3, true, false) +
+                frame(FrameType::kRstStream, 0, 3, number(8)));
+    for (int i = 0; i < 10; ++i) server.feed(row.frames);
+    CHECK_FALSE(server.session.dead());
+    server.feed(row.frames);
+    const std::string fatal =
+        "fatal ENHANCE_YOUR_CALM " + std::to_string(static_cast<int>(row.kind)) + ' ';
+    CHECK(server.said.find(fatal) != std::string::npos);
+  }
+}
+
+TEST_CASE("Session: requests above max_streams -> refused, counted, and a flood of their own") {
+  Answers server({.max_streams = 2, .resets = {.count = 10}}, false);
+  server.feed(hello());
+  for (uint32_t id = 1; id < 25; id += 2) server.feed(request(id, true, false));
+  CHECK(server.session.take_refused() == 10);
+  CHECK(server.session.take_refused() == 0);
+  CHECK_FALSE(server.session.dead());
+  server.feed(request(25, true, false));
+  CHECK(server.said.find("fatal ENHANCE_YOUR_CALM 2 ") != std::string::npos);
 }
 
 TEST_CASE("Session: a client's side starts no more streams than the server takes") {
