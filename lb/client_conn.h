@@ -148,7 +148,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   // False: the client was closed.
   bool begin_http2();
   void rearm_http2();
-  void log_http2_end(h2::ErrorCode code, std::string_view cause);
+  void log_http2_end(h2::ErrorCode code, h2::Flood flood, std::string_view cause);
   void refuse_head();
   void refuse(uint16_t status, std::string_view cause, uint32_t offset);
   void begin_linger();

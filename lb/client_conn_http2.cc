@@ -61,15 +61,15 @@ void ClientConn::http2_failed(h2::ErrorCode code, h2::Flood flood, std::string_v
   listener_.stats().http2_errors.add();
   if (flood != h2::Flood::kNone)
     listener_.stats().http2_floods[static_cast<size_t>(flood) - 1].add();
-  log_http2_end(code, cause);
+  log_http2_end(code, flood, cause);
 }
 
 void ClientConn::http2_silent(std::string_view cause) {
   listener_.stats().http2_ping_timeouts.add();
-  log_http2_end(h2::ErrorCode::kNoError, cause);
+  log_http2_end(h2::ErrorCode::kNoError, h2::Flood::kNone, cause);
 }
 
-void ClientConn::log_http2_end(h2::ErrorCode code, std::string_view cause) {
+void ClientConn::log_http2_end(h2::ErrorCode code, h2::Flood flood, std::string_view cause) {
   char ip[46];
   const bool flooded = flood != h2::Flood::kNone;
   const std::string_view pieces[] = {

@@ -266,7 +266,8 @@ bool Exchange::write_tunnel_head(http1::Out& out) {
   }
   std::array<char, http1::kWebSocketAcceptBytes + 1> accept;
   return http1::write_websocket_response(
-      head, http1::websocket_accept(http1::websocket_key(request()), accept), out);
+      head, http1::websocket_accept(http1::websocket_key(request()), accept), stream_ != nullptr,
+      out);
 }
 
 void Exchange::start_tunnel(std::string_view rest) {

@@ -388,14 +388,14 @@ bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out) {
   return !out.full();
 }
 
-bool write_websocket_response(const Head& head, std::string_view accept, Out& out) {
+bool write_websocket_response(const Head& head, std::string_view accept, bool for_http2, Out& out) {
   // RFC 8441 5: not used by HTTP/2. Two of them would be none.
   if (head.find("sec-websocket-accept") != nullptr) return false;
   out.put("HTTP/1.1 101 Switching Protocols\r\n");
   FieldSet dropped;
   dropped.add(FieldId::kContentLength);
   dropped.add(FieldId::kTransferEncoding);
-  if (!copy_fields(head, dropped, nullptr, nullptr, out)) return false;
+  if (!copy_fields(head, {.dropped = dropped, .for_http2 = for_http2}, out)) return false;
   out.put("Upgrade: websocket\r\nConnection: upgrade\r\n");
   if (!put_line("Sec-WebSocket-Accept", accept, out)) return false;
   out.put("\r\n");

@@ -107,8 +107,9 @@ struct ResponsePlan {
 [[nodiscard]] bool write_response_head(const Head& head, const ResponsePlan& plan, Out& out);
 
 // Writes the 101 that a server means which has agreed to a WebSocket by HTTP/2 (RFC 8441 5): its
-// fields, and `accept` for the client's key. False as above.
-[[nodiscard]] bool write_websocket_response(const Head& head, std::string_view accept, Out& out);
+// fields, and `accept` for the client's key. `for_http2`: as in ResponsePlan. False as above.
+[[nodiscard]] bool write_websocket_response(const Head& head, std::string_view accept,
+                                            bool for_http2, Out& out);
 
 // A response of our own. `body` is text/plain unless `content_type` says otherwise; it is left out
 // (with its length announced) if `head_only`. `extra` holds complete field lines, or is empty.

@@ -49,7 +49,7 @@ TEST_CASE("write_websocket_response: what an HTTP/2 server's 200 says as a 101")
   REQUIRE(parsed.done());
   std::vector<char> buffer(4096);
   Out out(buffer);
-  CHECK(write_websocket_response(parsed.head, "abc", out));
+  CHECK(write_websocket_response(parsed.head, "abc", false, out));
   CHECK(out.written() ==
         "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: chat\r\nUpgrade: websocket\r\n"
         "Connection: upgrade\r\nSec-WebSocket-Accept: abc\r\n\r\n");
@@ -57,7 +57,7 @@ TEST_CASE("write_websocket_response: what an HTTP/2 server's 200 says as a 101")
       parse_cut("HTTP/1.1 200 OK\r\nSec-WebSocket-Accept: theirs\r\n\r\n", {}, {.response = true});
   REQUIRE(proven.done());
   Out refused(buffer);
-  CHECK_FALSE(write_websocket_response(proven.head, "abc", refused));
+  CHECK_FALSE(write_websocket_response(proven.head, "abc", false, refused));
 }
 
 }  // namespace
