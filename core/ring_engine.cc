@@ -258,21 +258,14 @@ size_t RingEngine::collect(int timeout_ms, Batch& batch) {
   // the submission queue.
   if (result == -EBUSY || result == -EAGAIN) counters_.submit_busy.add();
   size_t count = reap(batch, 0);
-  // Without anything to wait for, deferred work runs only if asked. Also behind completions that
-  // came with the submission: one socket that has some in every turn would keep all others waiting.
-  if (timeout_ms == 0 && (count == 0 || deferred_work())) {
+  // Without anything to wait for, deferred work runs only if asked.
+  if (timeout_ms == 0 && count == 0) {
     held_back = held_back || io_uring_cq_has_overflow(&ring_);
     io_uring_get_events(&ring_);
     count = reap(batch, count);
   }
   if (held_back) counters_.cq_overflows.add();
   return count;
-}
-
-bool RingEngine::deferred_work() const {
-  // A kernel without the flag does not say.
-  if ((probe_.setup_flags & IORING_SETUP_TASKRUN_FLAG) == 0) return true;
-  return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) != 0;
 }
 
 size_t RingEngine::reap(Batch& batch, size_t count) {

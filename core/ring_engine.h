@@ -96,8 +96,6 @@ class RingEngine final : public SocketIo {
   std::span<const std::byte> bytes_of(const Event& event) override;
   void done_with(const Event& event) override;
   size_t free_buffers() const override;
-  // The kernel has work for this ring that it does only when asked.
-  bool deferred_work() const;
   // Takes completions into `batch` behind the `count` that are there; returns how many there are.
   size_t reap(Batch& batch, size_t count);
 

