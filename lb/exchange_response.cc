@@ -264,7 +264,7 @@ bool Exchange::write_tunnel_head(http1::Out& out) {
   if (server_stream_ == nullptr) {
     return http1::write_response_head(head, {.client_version_minor = 1, .upgrade = true}, out);
   }
-  std::array<char, http1::kWebSocketAcceptBytes + 1> accept;
+  std::array<char, http1::kWebSocketAcceptBytes + 1> accept{};
   return http1::write_websocket_response(
       head, http1::websocket_accept(http1::websocket_key(request()), accept), stream_ != nullptr,
       out);
