@@ -44,7 +44,8 @@ std::vector<std::string> engine_warnings(std::span<const std::string> shards,
     if (reason.empty()) continue;
     std::string who = shards_with(shards, reason);
     if (control == reason) who += who.empty() ? "control" : " and control";
-    lines.push_back(who + ": " + reason);
+    who += ": ";
+    lines.push_back(who + reason);
   }
   return lines;
 }

@@ -12,8 +12,9 @@ namespace {
 constexpr uint32_t kStreamWindowFirst = 64 * 1024;
 constexpr uint32_t kAllowanceMax = 100'000;
 // What a frame that a window has cut short must carry to explain further updates of windows. Who
-// opens them byte by byte gets as many frames as it likes (CVE-2019-9511).
-constexpr uint32_t kExplainingBytes = 1024;
+// opens them byte by byte gets as many frames as it likes (CVE-2019-9511). Not more: a client that
+// gives back each frame of a small window at once has that window in ever smaller parts.
+constexpr uint32_t kExplainingBytes = 64;
 constexpr uint32_t kIdMax = 0x7fff'ffff;
 
 // For people; kFloodNames are for counters.

@@ -99,7 +99,7 @@ constexpr Key kHttp2Keys[] = {
      .doc =
          "The same for frames that make work and carry nothing: PING, SETTINGS, PRIORITY, GOAWAY, "
          "frames of unknown types, empty DATA, resets of streams that are over, and "
-         "WINDOW_UPDATE beyond two for each DATA frame that was sent, or for each KiB of them "
+         "WINDOW_UPDATE beyond two for each DATA frame that was sent, or for 64 bytes of them "
          "where windows made them small. All together; the kind that was too much is named in "
          "the log and in `ringway_listener_http2_floods_total`.",
      .example = "\"off\""},

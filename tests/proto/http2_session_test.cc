@@ -209,10 +209,11 @@ TEST_CASE("Session: updates of windows -> explained by frames of some size, or t
     return server.said.find("WINDOW_UPDATE") != std::string::npos;
   };
   CHECK(dribble(1, true, 20));
-  CHECK(dribble(100, true, 20));
+  CHECK(dribble(8, true, 60));
   CHECK_FALSE(dribble(1, false, 200));
   CHECK_FALSE(dribble(1024, true, 60));
   CHECK_FALSE(dribble(1000, true, 60));
+  CHECK_FALSE(dribble(100, true, 200));
 }
 
 TEST_CASE("Session: floods -> each ends the connection by its own name") {
