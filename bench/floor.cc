@@ -48,7 +48,7 @@ struct Options {
   bool close = false;  // l7: clients, behind their answer
 };
 
-ServerAddress loopback(uint16_t port) {
+ServerAddress loopback_address(uint16_t port) {
   ServerAddress address;
   RW_CHECK(parse_address("127.0.0.1:" + std::to_string(port), address));
   return address;
@@ -144,7 +144,8 @@ void Half::on_closed(Socket& /*socket*/) {
 
 class L4 final : public AcceptOwner {
  public:
-  L4(StreamEnv& env, const Options& options) : env_(env), origin_(loopback(options.origin)) {}
+  L4(StreamEnv& env, const Options& options)
+      : env_(env), origin_(loopback_address(options.origin)) {}
 
   void on_accepted(int fd, const PeerAddress& /*peer*/) override {
     Session* session = sessions_.take(env_, sessions_);
@@ -163,7 +164,7 @@ class L4 final : public AcceptOwner {
 class L7 final : public AcceptOwner {
  public:
   L7(StreamEnv& env, const Options& options)
-      : env_(env), options_(options), origin_(loopback(options.origin)) {}
+      : env_(env), options_(options), origin_(loopback_address(options.origin)) {}
 
   void on_accepted(int fd, const PeerAddress& /*peer*/) override {
     Client* client = clients_.take(*this);
@@ -322,7 +323,7 @@ Options options_of(int argc, char** argv) {
 
 template <typename Mode>
 [[noreturn]] void serve(StreamEnv& env, const Options& options) {
-  const int fd = open_listener(loopback(options.port));
+  const int fd = open_listener(loopback_address(options.port));
   if (fd < 0) {
     errno = -fd;
     fail("floor: listen");

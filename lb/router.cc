@@ -15,6 +15,11 @@ namespace {
 constexpr uint32_t kNoRoute = UINT32_MAX;
 constexpr size_t kHostBytesMax = 256;
 
+}  // namespace
+
+// What Router::Impl is made of. Not anonymous: Impl is not, and a unity build would warn of it.
+namespace route_index {
+
 struct TextHash {
   using is_transparent = void;
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
@@ -55,6 +60,14 @@ struct ListenerIndex {
   Index sni_suffix;
   std::vector<uint32_t> any_sni;
 };
+
+}  // namespace route_index
+
+namespace {
+
+using route_index::Group;
+using route_index::Index;
+using route_index::ListenerIndex;
 
 // Its bytes are passed on as they come, also those of clients of an HTTP listener.
 bool is_tcp(const config::Config& config, const config::Route& route, uint32_t listener) {
@@ -114,7 +127,7 @@ bool header_matches(const config::HeaderMatch& wanted, const http1::Head& head) 
 
 struct Router::Impl {
   const config::Config& config;
-  std::vector<ListenerIndex> listeners;
+  std::vector<route_index::ListenerIndex> listeners;
   std::vector<std::vector<std::unique_ptr<RE2>>> regexes;  // by route
 
   // Method, headers and certificate; host and path are the index's business.

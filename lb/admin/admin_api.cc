@@ -11,6 +11,7 @@
 
 #include "core/base/check.h"
 #include "core/version.h"
+#include "lb/admin/json_text.h"
 #include "lb/admin/metrics.h"
 #include "lb/config/suggest.h"
 
@@ -27,10 +28,6 @@ constexpr const char* kPaths =
 
 std::string who(const HttpPeer& peer) {
   return "uid " + std::to_string(peer.uid) + " pid " + std::to_string(peer.pid);
-}
-
-std::string text_of(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 // Without an error if there is such an upstream.

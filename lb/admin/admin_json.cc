@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/base/check.h"
+#include "lb/admin/json_text.h"
 
 namespace ringway {
 namespace {
@@ -14,11 +15,6 @@ using config::ServerState;
 
 constexpr uint32_t kWeightMax = 1000;
 constexpr uint64_t kLimitMax = 1'000'000'000;
-
-// Names are the user's bytes: what is not UTF-8 is replaced.
-std::string text_of(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
 
 const char* word_of(ServerState state) {
   switch (state) {

@@ -26,13 +26,7 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-bool has_control(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<uint8_t>(c) < 0x20 || static_cast<uint8_t>(c) == 0x7f;
-  });
-}
-
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   return "\"" + std::string(text) + "\"";
 }
 
@@ -81,7 +75,7 @@ bool check_address(Reader& reader, const Node& node, ServerAddress& out) {
   } else if (text.find_first_not_of("0123456789.") == std::string_view::npos) {
     label = "the port is missing";
   }
-  reader.report.error("E0306", node.span, quoted(text) + " is no address", std::move(label));
+  reader.report.error("E0306", node.span, in_quotes(text) + " is no address", std::move(label));
   return false;
 }
 
@@ -122,7 +116,8 @@ bool check_output(Reader& reader, const Node& node, bool off) {
   if (text.starts_with("file:/") && text.size() > 6 && !has_control(text)) return true;
   for (const char* later : {"syslog+udp:", "syslog+tcp:", "unix:"}) {
     if (!text.starts_with(later)) continue;
-    reader.report.error("E0105", node.span, "`output = " + quoted(text) + "` is not supported yet");
+    reader.report.error("E0105", node.span,
+                        "`output = " + in_quotes(text) + "` is not supported yet");
     return false;
   }
   reader.report.error("E0305", node.span,
@@ -152,7 +147,7 @@ bool is_owned_field(std::string_view name) {
 std::string edited_field(Reader& reader, std::string_view text, const Span& span) {
   std::string name = lower(text);
   if (!http1::valid_field_name(name)) {
-    reader.report.error("E0309", span, quoted(text) + " is no field name");
+    reader.report.error("E0309", span, in_quotes(text) + " is no field name");
     return {};
   }
   if (is_owned_field(name)) {
@@ -192,7 +187,7 @@ bool check_method(Reader& reader, const Node& node) {
   for (char& c : upper) {
     if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
   }
-  reader.report.error("E0303", node.span, quoted(node.text) + " is no method",
+  reader.report.error("E0303", node.span, in_quotes(node.text) + " is no method",
                       valid_method(upper) ? "methods are upper case: \"" + upper + "\"" : "");
   return false;
 }
@@ -206,7 +201,7 @@ void accept(Reader& /*reader*/, const Key& /*key*/, const Node& /*node*/, void* 
 void cpus(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   std::vector<uint32_t> parsed;
   if (node.text != "auto" && !parse_cpus(node.text, parsed)) {
-    reader.report.error("E0314", node.span, quoted(node.text) + " is no list of CPUs",
+    reader.report.error("E0314", node.span, in_quotes(node.text) + " is no list of CPUs",
                         "such as \"0-3,8\", each CPU once, or \"auto\"");
     return;
   }
@@ -227,7 +222,7 @@ void trusted_proxy(Reader& reader, const Key& /*key*/, const Node& node, void* o
     member<&Listener::trusted_proxies>(object).push_back(network);
     return;
   }
-  reader.report.error("E0307", node.span, quoted(node.text) + " is no IP network",
+  reader.report.error("E0307", node.span, in_quotes(node.text) + " is no IP network",
                       "such as \"10.0.0.0/8\" or \"fd00::/8\", with no bits beyond the prefix");
 }
 
@@ -238,7 +233,7 @@ void proxy_from(Reader& reader, const Key& /*key*/, const Node& node, void* obje
   } else if (Network::parse(node.text, network)) {
     member<&ProxyProtocol::from>(object).push_back(network);
   } else {
-    reader.report.error("E0307", node.span, quoted(node.text) + " is no IP network",
+    reader.report.error("E0307", node.span, in_quotes(node.text) + " is no IP network",
                         "such as \"10.0.0.0/8\" or \"fd00::/8\", or \"unix\"");
   }
 }
@@ -254,7 +249,8 @@ void host(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   if (name.find(':') != std::string::npos && !name.starts_with('[')) {
     label = "hosts are compared without a port";
   }
-  reader.report.error("E0310", node.span, quoted(node.text) + " is no host name", std::move(label));
+  reader.report.error("E0310", node.span, in_quotes(node.text) + " is no host name",
+                      std::move(label));
 }
 
 void sni(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
@@ -263,7 +259,7 @@ void sni(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
     member<&Match::sni>(object).push_back(std::move(name));
     return;
   }
-  reader.report.error("E0310", node.span, quoted(node.text) + " is no server name",
+  reader.report.error("E0310", node.span, in_quotes(node.text) + " is no server name",
                       name == "*" ? "leave `sni` out to match any name, and none"
                                   : "such as \"db.example.com\" or \"*.example.com\"");
 }
@@ -273,7 +269,7 @@ void alpn(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
     member<&Match::alpn>(object).push_back(node.text);
     return;
   }
-  reader.report.error("E0303", node.span, quoted(node.text) + " is no ALPN protocol name",
+  reader.report.error("E0303", node.span, in_quotes(node.text) + " is no ALPN protocol name",
                       "such as \"h2\"");
 }
 
@@ -310,7 +306,7 @@ void header_match(Reader& reader, const Key& /*key*/, const Node& node, void* ob
   match.present = node.kind == Node::Kind::kBoolean;
   match.value = node.text;
   if (!http1::valid_field_name(match.name)) {
-    reader.report.error("E0309", node.key_span, quoted(node.key) + " is no field name");
+    reader.report.error("E0309", node.key_span, in_quotes(node.key) + " is no field name");
   } else if (!valid_value(match.value)) {
     reader.report.error("E0309", node.span, kBadValue);
   } else {
@@ -343,7 +339,7 @@ void redirect_host(Reader& reader, const Key& /*key*/, const Node& node, void* o
   if (refuse_expression(reader, node)) return;
   const std::string host = lower(node.text);
   if (!valid_authority(host)) {
-    reader.report.error("E0310", node.span, quoted(node.text) + " is no host name");
+    reader.report.error("E0310", node.span, in_quotes(node.text) + " is no host name");
     return;
   }
   member<&Route::Redirect::host>(object) = host;
@@ -365,7 +361,7 @@ void respond_body(Reader& reader, const Key& /*key*/, const Node& node, void* ob
 void respond_content_type(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   if (node.text.find('/') == std::string::npos || node.text.size() > 256 ||
       !http1::valid_field_value(node.text)) {
-    reader.report.error("E0309", node.span, quoted(node.text) + " is no media type",
+    reader.report.error("E0309", node.span, in_quotes(node.text) + " is no media type",
                         "such as \"text/html\"");
     return;
   }
@@ -405,7 +401,7 @@ void health_path(Reader& reader, const Key& key, const Node& node, void* object)
 void health_host(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   const std::string host = lower(node.text);
   if (!valid_authority(host)) {
-    reader.report.error("E0310", node.span, quoted(node.text) + " is no host name");
+    reader.report.error("E0310", node.span, in_quotes(node.text) + " is no host name");
     return;
   }
   member<&Health::host>(object) = host;
@@ -433,7 +429,8 @@ void pool_key(Reader& reader, const Key& /*key*/, const Node& node, void* object
     if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
     return;
   }
-  reader.report.error("E0304", node.span, quoted(node.text) + " is no part of a connection's key",
+  reader.report.error("E0304", node.span,
+                      in_quotes(node.text) + " is no part of a connection's key",
                       "\"request.host\" or \"client.ip\"");
 }
 
@@ -449,7 +446,7 @@ void proxy_tlv(Reader& reader, const Key& /*key*/, const Node& node, void* objec
     member<&Upstream::send_proxy_tlvs>(object).*flag = true;
     return;
   }
-  reader.report.error("E0305", node.span, quoted(node.text) + " is no TLV",
+  reader.report.error("E0305", node.span, in_quotes(node.text) + " is no TLV",
                       "\"alpn\", \"authority\", \"unique_id\", \"ssl\" or \"crc32c\"");
 }
 
@@ -466,7 +463,7 @@ void expect_status(Reader& reader, const Key& /*key*/, const Node& node, void* o
   range.last = range.first;
   if (good && dash != std::string_view::npos) good = number(text.substr(dash + 1), range.last);
   if (!good || range.first > range.last) {
-    reader.report.error("E0315", node.span, quoted(text) + " is no status or range of them",
+    reader.report.error("E0315", node.span, in_quotes(text) + " is no status or range of them",
                         "such as \"200\" or \"200-299\"");
     return;
   }
@@ -507,7 +504,7 @@ void admin_socket(Reader& reader, const Key& /*key*/, const Node& node, void* ob
   ServerAddress address;
   const bool absolute = node.text.starts_with('/') && !has_control(node.text);
   if (!absolute || !parse_address("unix:" + node.text, address)) {
-    reader.report.error("E0306", node.span, quoted(node.text) + " is no path of a socket",
+    reader.report.error("E0306", node.span, in_quotes(node.text) + " is no path of a socket",
                         absolute ? "at most 107 bytes" : "an absolute path, without \"unix:\"");
     return;
   }
@@ -520,7 +517,7 @@ void admin_mode(Reader& reader, const Key& /*key*/, const Node& node, void* obje
   const auto parsed = std::from_chars(node.text.data(), end, mode, 8);
   const bool good = parsed.ec == std::errc{} && parsed.ptr == end && node.text.size() <= 4;
   if (!good || mode > 0777 || (mode & 0600U) != 0600U) {
-    reader.report.error("E0303", node.span, quoted(node.text) + " is no mode of a socket",
+    reader.report.error("E0303", node.span, in_quotes(node.text) + " is no mode of a socket",
                         good ? "the owner must be able to read and write: \"0600\", \"0660\""
                              : "octal digits, such as \"0600\" or \"0660\"");
     return;

@@ -10,6 +10,7 @@
 #include "core/tls_facts.h"
 #include "lb/config/store.h"
 #include "lb/config/suggest.h"
+#include "lb/config/values.h"
 #include "proto/http1_write.h"
 
 namespace ringway::config {
@@ -24,12 +25,6 @@ constexpr std::string_view kOlder[] = {"ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES1
                                        "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA"};
 // For suggestions; which of them exist is BoringSSL's to say.
 constexpr std::string_view kGroupNames[] = {"X25519", "P-256", "P-384", "P-521"};
-
-bool has_control(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<uint8_t>(c) < 0x20 || static_cast<uint8_t>(c) == 0x7f;
-  });
-}
 
 // The ciphers of TLS 1.2 that this BoringSSL has, without those for pre-shared keys.
 struct Cipher {

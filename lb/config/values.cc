@@ -109,4 +109,10 @@ std::string size_text(uint64_t bytes) {
   return with_unit(bytes, kSizeUnits);
 }
 
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    return static_cast<uint8_t>(c) < 0x20 || static_cast<uint8_t>(c) == 0x7f;
+  });
+}
+
 }  // namespace ringway::config

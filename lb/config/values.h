@@ -25,4 +25,7 @@ enum class ValueError : uint8_t { kNone, kNoUnit, kMalformed, kTooLarge };
 [[nodiscard]] std::string duration_text(int64_t microseconds);
 [[nodiscard]] std::string size_text(uint64_t bytes);
 
+// A byte below 0x20, or 0x7f.
+[[nodiscard]] bool has_control(std::string_view text);
+
 }  // namespace ringway::config
