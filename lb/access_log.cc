@@ -15,9 +15,9 @@ namespace ringway {
 namespace {
 
 // A bounded line. Writers check left() or know that there is room; put() asserts it.
-class Line {
+class LogLine {
  public:
-  explicit Line(std::span<char> room)
+  explicit LogLine(std::span<char> room)
       : begin_(room.data()), at_(begin_), end_(begin_ + room.size()) {}
 
   [[nodiscard]] size_t left() const { return static_cast<size_t>(end_ - at_); }
@@ -45,7 +45,7 @@ class Line {
 constexpr size_t kDigitsMax = 20;  // of a uint64_t
 
 // The most that write_ip() gives is 45 bytes.
-void put_ip(Line& line, const PeerAddress& address) {
+void put_ip(LogLine& line, const PeerAddress& address) {
   if (address.family == PeerAddress::Family::kIPv4) {  // inet_ntop(3) is 10 times slower.
     for (size_t i = 0; i < 4; ++i) {
       if (i != 0) line.put('.');
@@ -114,7 +114,7 @@ std::string_view json_unit(std::string_view text, std::span<char, 6> buffer, siz
 }
 
 // Writes `text` escaped for JSON, at most `room` bytes. False: it was cut, between characters.
-bool put_json_text(Line& line, std::string_view text, size_t room) {
+bool put_json_text(LogLine& line, std::string_view text, size_t room) {
   while (!text.empty()) {
     size_t plain = 0;
     while (plain < text.size() && kJsonPlain[static_cast<uint8_t>(text[plain])]) ++plain;
@@ -140,7 +140,7 @@ class JsonLine {
  public:
   explicit JsonLine(std::span<char> room) : line_(room) {}
 
-  Line& line() { return line_; }
+  LogLine& line() { return line_; }
   void text(std::string_view key, std::string_view value) {
     if (value.empty() || !begin(key, 2)) return;
     line_.put('"');
@@ -174,7 +174,7 @@ class JsonLine {
     return true;
   }
 
-  Line line_;
+  LogLine line_;
   bool truncated_ = false;
 };
 
@@ -191,7 +191,7 @@ std::string_view name_of(AccessRecord::EndedBy ended_by) {
 // ---- Common Log Format ----
 
 // Writes `text` in the manner of Apache's ap_escape_logitem(), at most `room` bytes, "-" if empty.
-void put_clf_text(Line& line, std::string_view text, size_t room) {
+void put_clf_text(LogLine& line, std::string_view text, size_t room) {
   if (text.empty() && room > 0) line.put('-');
   while (!text.empty()) {
     size_t plain = 0;
@@ -217,7 +217,7 @@ void put_clf_text(Line& line, std::string_view text, size_t room) {
 }
 
 // "client - - [date] "METHOD target VERSION" status bytes", leaving `reserve` bytes.
-void put_common(Line& line, const AccessRecord& record, std::string_view date, size_t reserve) {
+void put_common(LogLine& line, const AccessRecord& record, std::string_view date, size_t reserve) {
   constexpr size_t kVersionMax = 16;
   put_ip(line, record.client);
   line.put(" - - ");
@@ -275,7 +275,7 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   const int64_t time_us = std::max<int64_t>(record.timestamp_us, 0);
   refresh_date(time_us / 1'000'000);
   JsonLine json(room);
-  Line& line = json.line();
+  LogLine& line = json.line();
   line.put("{\"time\":\"");
   line.put({iso_, sizeof iso_});
   char micros[6];
@@ -326,7 +326,7 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
 std::string_view AccessLogFormatter::common(const AccessRecord& record, std::span<char> room) {
   RW_CHECK(room.size() >= kRoomMin);
   refresh_date(std::max<int64_t>(record.timestamp_us, 0) / 1'000'000);
-  Line line(room);
+  LogLine line(room);
   put_common(line, record, {clf_, sizeof clf_}, 0);
   return line.written();
 }
@@ -334,7 +334,7 @@ std::string_view AccessLogFormatter::common(const AccessRecord& record, std::spa
 std::string_view AccessLogFormatter::combined(const AccessRecord& record, std::span<char> room) {
   RW_CHECK(room.size() >= kRoomMin);
   refresh_date(std::max<int64_t>(record.timestamp_us, 0) / 1'000'000);
-  Line line(room);
+  LogLine line(room);
   constexpr size_t kQuotes = 8;  // ` "-" "-"`
   put_common(line, record, {clf_, sizeof clf_}, kQuotes);
   line.put(" \"");

@@ -135,11 +135,11 @@ int hex_digit(char c) {
   return -1;
 }
 
-struct EngineLine {
+struct EngineField {
   const char* name;
   Counter EngineCounters::*counter;
 };
-constexpr EngineLine kEngineLines[] = {
+constexpr EngineField kEngineFields[] = {
     {"turns", &EngineCounters::turns},
     {"events", &EngineCounters::events},
     {"accepts", &EngineCounters::accepts},
@@ -313,7 +313,7 @@ std::string shards_json(ShardSet& shards, const Snapshot& snapshot) {
     one["clients"] = shards.loads()[i].clients.load(std::memory_order_relaxed);
     one["requests"] = requests;
     Json& engine = one["counters"] = Json::object();
-    for (const EngineLine& line : kEngineLines) {
+    for (const EngineField& line : kEngineFields) {
       engine[line.name] = (shard.engine_counters()->*line.counter).get();
     }
     list.push_back(std::move(one));

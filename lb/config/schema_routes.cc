@@ -6,11 +6,6 @@
 namespace ringway::config {
 namespace {
 
-constexpr Choice kProtocols[] = {
-    {"http", static_cast<uint64_t>(Protocol::kHttp)},
-    {"tcp", static_cast<uint64_t>(Protocol::kTcp)},
-};
-constexpr std::string_view kLaterProtocols[] = {"udp"};
 constexpr Choice kAcceptModes[] = {
     {"balanced", static_cast<uint64_t>(AcceptMode::kBalanced)},
     {"reuseport", static_cast<uint64_t>(AcceptMode::kReuseport)},

@@ -1,4 +1,4 @@
-// lb/config/schema_timeouts.h - keys that several sections share: timeouts and health intervals.
+// lb/config/schema_timeouts.h - what several sections share: timeouts, health intervals, protocols.
 #pragma once
 
 #include "lb/config/store.h"
@@ -7,6 +7,13 @@ namespace ringway::config {
 
 inline constexpr uint64_t kSecond = 1000;
 inline constexpr uint64_t kDay = 24 * 3600 * kSecond;
+
+// Of listeners and upstreams.
+inline constexpr Choice kProtocols[] = {
+    {"http", static_cast<uint64_t>(Protocol::kHttp)},
+    {"tcp", static_cast<uint64_t>(Protocol::kTcp)},
+};
+inline constexpr std::string_view kLaterProtocols[] = {"udp"};
 
 constexpr Key timeout_key(const char* name, void (*number)(void*, uint64_t), const char* initial,
                           const char* example, const char* doc) {

@@ -6,11 +6,6 @@
 namespace ringway::config {
 namespace {
 
-constexpr Choice kProtocols[] = {
-    {"http", static_cast<uint64_t>(Protocol::kHttp)},
-    {"tcp", static_cast<uint64_t>(Protocol::kTcp)},
-};
-constexpr std::string_view kLaterProtocols[] = {"udp"};
 constexpr Choice kAlgorithms[] = {
     {"round_robin", static_cast<uint64_t>(Algorithm::kRoundRobin)},
     {"least_requests", static_cast<uint64_t>(Algorithm::kLeastRequests)},

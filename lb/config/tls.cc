@@ -11,7 +11,7 @@
 namespace ringway::config {
 namespace {
 
-const Node* find(const Node& node, const char* key, const char* inner) {
+const Node* find_inner(const Node& node, const char* key, const char* inner) {
   const Node* found = node.find(key);
   return found != nullptr && found->kind == Node::Kind::kTable ? found->find(inner) : nullptr;
 }
@@ -114,7 +114,7 @@ class TlsChecker {
       check_certificate_headers(*draft_.listeners[i], config.listeners[i]);
       check_listener(config.listeners[i], *draft_.listeners[i]);
       if (draft_.listeners[i]->find("tls") != nullptr) continue;
-      conflict(find(*draft_.listeners[i], "timeouts", "tls_handshake"),
+      conflict(find_inner(*draft_.listeners[i], "timeouts", "tls_handshake"),
                "`tls_handshake` has no effect on a listener without `tls`");
     }
     for (size_t i = 0; i < config.upstreams.size(); ++i) {
@@ -160,7 +160,7 @@ class TlsChecker {
   void check_header_match(const Route& route, const Node& node) {
     for (const HeaderMatch& header : route.match.headers) {
       if (!http1::is_own_name(header.name, draft_.config.own_names)) continue;
-      conflict(find(node, "match", "header"),
+      conflict(find_inner(node, "match", "header"),
                "`" + header.name + "` is a field that clients cannot send",
                "`client_certificate` is what a route can match");
     }
