@@ -1,10 +1,11 @@
 """bench/candidates.py - how each balancer is configured, and the command that starts it.
 
 Every writer gets the scenario, the port to listen on, the origin's port and a folder of its own, and
-returns the command, or raises an OSError. All have one thread, keep server connections, and log only where
-asked to.
+returns the command, or raises an OSError. All have one thread unless more are asked for, keep server
+connections, and log only where asked to.
 """
 import dataclasses
+import functools
 import pathlib
 import resource
 import shutil
@@ -40,7 +41,7 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def ringway(program: str, engine: str):
+def ringway(program: str, engine: str, threads: int = 1):
     def write(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) -> list[str]:
         rules = [f'match = {{ host = "h{i}.example.com" }}' for i in range(scenario.hosts)]
         rules += [f'match = {{ path_prefix = "/prefix/{i}/" }}' for i in range(scenario.prefixes)]
@@ -57,7 +58,7 @@ bench = {{ pem = "{folder / CERTIFICATE}" }}
         path = folder / "ringway.toml"
         path.write_text(f"""version = 1
 [process]
-shards = 1
+shards = {threads}
 max_connections = {CLIENTS_MAX}
 [engine]
 kind = "{engine}"
@@ -74,7 +75,7 @@ servers = [{{ address = "127.0.0.1:{origin}" }}]
     return write
 
 
-def haproxy(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) -> list[str]:
+def write_haproxy(threads: int, scenario: Scenario, port: int, origin: int, folder: pathlib.Path) -> list[str]:
     # Many rules are a map here, looked up in a tree: what its manual advises.
     (folder / "hosts.map").write_text(
         "".join(f"h{i}.example.com origin\n" for i in range(scenario.hosts)))
@@ -88,7 +89,7 @@ def haproxy(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) ->
     http = scenario.mode == "http"
     tls = f"ssl crt {folder / CERTIFICATE} ssl-min-ver TLSv1.3 alpn http/1.1" if scenario.tls else ""
     (folder / "haproxy.cfg").write_text(f"""global
-  nbthread 1
+  nbthread {threads}
   no strict-limits
   maxconn {CLIENTS_MAX}
   tune.pool-low-fd-ratio 90
@@ -111,6 +112,10 @@ backend origin
   server origin 127.0.0.1:{origin} maxconn {CLIENTS_MAX}
 """)
     return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+
+
+def haproxy(threads: int = 1):
+    return functools.partial(write_haproxy, threads)
 
 
 def nginx(scenario: Scenario, port: int, origin: int, folder: pathlib.Path) -> list[str]:
@@ -198,17 +203,17 @@ def first_line(words: list[str]) -> str:
     return next(iter((done.stdout + done.stderr).splitlines()), "").strip()
 
 
-def installed(ringway_program: str, floor_program: str) -> dict[str, Candidate]:
+def installed(ringway_program: str, floor_program: str, threads: int = 1) -> dict[str, Candidate]:
     """All candidates that can be started here, by name, in the order of the tables."""
     found = []
     if shutil.which(ringway_program):
         version = first_line([ringway_program, "--version"])
-        found += [Candidate(name, ringway_program, ringway(ringway_program, engine),
+        found += [Candidate(name, ringway_program, ringway(ringway_program, engine, threads),
                             ("http", "tcp"), version)
                   for name, engine in (("ringway", "auto"), ("ringway-io_uring", "io_uring"),
                                        ("ringway-epoll", "epoll"))]
     if shutil.which("haproxy"):
-        found.append(Candidate("haproxy", "haproxy", haproxy, ("http", "tcp"),
+        found.append(Candidate("haproxy", "haproxy", haproxy(threads), ("http", "tcp"),
                                first_line(["haproxy", "-v"])))
     if shutil.which("nginx"):
         modes = ("http", "tcp") if stream_module() else ("http",)

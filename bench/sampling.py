@@ -62,12 +62,12 @@ def free_port() -> int:
             return port
 
 
-def start(words: list[str], cpu: int, **more) -> subprocess.Popen:
-    """Starts a program on one CPU, all its threads included. It ends when this script does."""
+def start(words: list[str], cpu: int | set[int], **more) -> subprocess.Popen:
+    """Starts a program on one CPU or some, all its threads included. It ends when this script does."""
     parent = os.getpid()
 
     def prepare():
-        os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
@@ -98,7 +98,7 @@ def stop(process: subprocess.Popen):
 
 
 @contextlib.contextmanager
-def running(words: list[str], cpu: int, **more) -> Iterator[subprocess.Popen]:
+def running(words: list[str], cpu: int | set[int], **more) -> Iterator[subprocess.Popen]:
     process = start(words, cpu, **more)
     try:
         yield process
@@ -217,7 +217,9 @@ def wait_for_answer(process: subprocess.Popen, port: int, scenario: Scenario, lo
 class Bench:
     """The origin, which lives as long as this object, and the way to take samples behind it."""
 
-    def __init__(self, build: pathlib.Path, seconds: float, warm_up: float, patience: float):
+    def __init__(self, build: pathlib.Path, seconds: float, warm_up: float, patience: float,
+                 balancer_cpus: int | set[int] = BALANCER_CPU, load_cpus: int | set[int] = LOAD_CPU):
+        self.balancer_cpus, self.load_cpus = balancer_cpus, load_cpus
         self.load = build / "bench/load/bench_load"
         origin = build / "bench/load/bench_origin"
         for program in (self.load, origin):
@@ -231,7 +233,7 @@ class Bench:
         self.certificates: dict[str, bytes] = {}
         self.http_port, self.echo_port = free_port(), free_port()
         self.origin = start([str(origin), "--http", str(self.http_port), "--echo",
-                             str(self.echo_port)], LOAD_CPU)
+                             str(self.echo_port)], load_cpus)
 
     def __enter__(self):
         wait_for_listener(self.http_port)
@@ -258,7 +260,7 @@ class Bench:
             try:
                 words = candidate.write(scenario, port, origin, folder)
                 with log.open("wb") as sink, running(
-                        words, BALANCER_CPU, stdout=sink, stderr=sink) as balancer:
+                        words, self.balancer_cpus, stdout=sink, stderr=sink) as balancer:
                     wait_for_answer(balancer, port, scenario, log)
                     took = self.measure(balancer.pid, port, scenario, request, folder)
             except (SampleError, OSError, ValueError) as error:
@@ -309,7 +311,7 @@ class Bench:
                  "--warm-up-ms", str(round(self.warm_up * 1000)),
                  "--measure-ms", str(round(seconds * 1000)),
                  "--connections", str(given["connections"]), "--idle", str(given["idle"])]
-        with running(words, LOAD_CPU, text=True, stdin=subprocess.PIPE,
+        with running(words, self.load_cpus, text=True, stdin=subprocess.PIPE,
                      stdout=subprocess.PIPE) as load:
             if load.stdout.readline() != "READY\n":
                 raise SampleError("bench_load did not get ready")
@@ -324,12 +326,13 @@ class Bench:
         lua = folder / "load.lua"
         body = f'wrk.method = "POST"\nwrk.body = string.rep("p", {scenario.post})\n'
         lua.write_text(LUA % (body if scenario.post else ""))
-        words = [self.wrk, "-t1", f"-c{scenario.connections}", f"-d{round(self.seconds)}s",
+        threads = len(self.load_cpus) if isinstance(self.load_cpus, set) else 1
+        words = [self.wrk, f"-t{threads}", f"-c{scenario.connections}", f"-d{round(self.seconds)}s",
                  "--timeout", "10s", "-s", str(lua)]
         for name, value in scenario.all_fields():
             words += ["-H", f"{name}: {value}"]
         scheme = "https" if scenario.tls else "http"
-        with running([*words, f"{scheme}://127.0.0.1:{port}{scenario.path()}"], LOAD_CPU, text=True,
+        with running([*words, f"{scheme}://127.0.0.1:{port}{scenario.path()}"], self.load_cpus, text=True,
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as wrk:
             said, _ = wrk.communicate()
         if "RESULT" not in said:
