@@ -400,7 +400,7 @@ bool check_source(Reader& reader, const Node& node) {
   const bool ported = parse_address(node.text, address) && !node.text.starts_with("unix:");
   reader.report.error("E0306", node.span,
                       ported ? "a source has no port: the kernel chooses one per connection"
-                             : quoted(node.text) + " is no IP address",
+                             : in_quotes(node.text) + " is no IP address",
                       "\"10.0.0.5\" or \"2001:db8::5\"");
   return false;
 }
@@ -423,7 +423,7 @@ void socket_interface(Reader& reader, const Key& /*key*/, const Node& node, void
                        return c <= ' ' || c == '/' || c == ':' || c == 0x7f;
                      });
   if (!valid) {
-    reader.report.error("E0303", node.span, quoted(name) + " is no network interface",
+    reader.report.error("E0303", node.span, in_quotes(name) + " is no network interface",
                         "1 to 15 characters, such as \"eth1\"");
     return;
   }
