@@ -254,9 +254,11 @@ size_t RingEngine::collect(int timeout_ms, Batch& batch) {
   io_uring_cqe* first = nullptr;
   const int result = io_uring_submit_and_wait_timeout(
       &ring_, &first, timeout_ms == 0 ? 0 : 1, timeout_ms <= 0 ? nullptr : &timeout, nullptr);
-  // -ETIME and -EINTR are normal; -EBUSY and -EAGAIN mean: reap first, what was not taken stays in
-  // the submission queue.
-  if (result == -EBUSY || result == -EAGAIN) counters_.submit_busy.add();
+  // -ETIME and -EINTR are normal, and so is -EAGAIN from a look that found nothing. With something
+  // left in the submission queue -EBUSY and -EAGAIN mean: reap first.
+  if ((result == -EBUSY || result == -EAGAIN) && io_uring_sq_ready(&ring_) > 0) {
+    counters_.submit_busy.add();
+  }
   size_t count = reap(batch, 0);
   // Without anything to wait for, deferred work runs only if asked.
   if (timeout_ms == 0 && count == 0) {
