@@ -18,6 +18,7 @@
 
 #include "core/address.h"
 #include "core/counters.h"
+#include "core/local_end.h"
 #include "core/tls_facts.h"
 
 namespace ringway {
@@ -113,6 +114,8 @@ class Socket {
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool open() const { return fd_ >= 0; }
   [[nodiscard]] SocketOwner& owner() const { return *owner_; }
+  // What of its LocalEnd made the last connect() fail; kNone: it was not that.
+  [[nodiscard]] LocalPart local_failure() const { return local_failure_; }
   // Events go to `owner` from the next one on: TLS puts itself in between so (core/tls_session.h).
   void set_owner(SocketOwner& owner) { owner_ = &owner; }
 
@@ -122,24 +125,25 @@ class Socket {
 
   SocketOwner* owner_;
   int fd_ = -1;
-  uint32_t slot_ = 0;          // index into the engine's table while open
-  uint8_t armed_ = 0;          // kernel operations in flight, a bit per kind
-  bool receiving_ = false;     // the owner wants bytes
-  bool readable_ = false;      // an edge came that no read has used up yet
-  bool hangup_ = false;        // the peer's end or an error waits behind the bytes
-  bool ended_ = false;         // on_receive_end() was delivered
-  bool connecting_ = false;    // connect() has not ended yet
-  bool closing_ = false;       // close() was called
-  bool queued_ = false;        // stands on the engine's ready list
-  bool completes_ = false;     // bytes come with completions, not by recv(2)
-  bool starved_ = false;       // waits for a receive buffer
-  bool stopping_ = false;      // its multishot receive was cancelled and has not ended yet
-  bool leaving_ = false;       // detach() was called
-  bool tainted_ = false;       // bytes were dropped while leaving
-  bool patient_ = false;       // expect_nothing() holds
-  bool late_ = false;          // not watched, on purpose: stands on the engine's list of such
-  bool guessed_ = false;       // readable_ is a guess, right after it was accepted
-  uint8_t short_waits_ = 0;    // polls so far that ended with their first event
+  uint32_t slot_ = 0;        // index into the engine's table while open
+  uint8_t armed_ = 0;        // kernel operations in flight, a bit per kind
+  bool receiving_ = false;   // the owner wants bytes
+  bool readable_ = false;    // an edge came that no read has used up yet
+  bool hangup_ = false;      // the peer's end or an error waits behind the bytes
+  bool ended_ = false;       // on_receive_end() was delivered
+  bool connecting_ = false;  // connect() has not ended yet
+  bool closing_ = false;     // close() was called
+  bool queued_ = false;      // stands on the engine's ready list
+  bool completes_ = false;   // bytes come with completions, not by recv(2)
+  bool starved_ = false;     // waits for a receive buffer
+  bool stopping_ = false;    // its multishot receive was cancelled and has not ended yet
+  bool leaving_ = false;     // detach() was called
+  bool tainted_ = false;     // bytes were dropped while leaving
+  bool patient_ = false;     // expect_nothing() holds
+  bool late_ = false;        // not watched, on purpose: stands on the engine's list of such
+  bool guessed_ = false;     // readable_ is a guess, right after it was accepted
+  uint8_t short_waits_ = 0;  // polls so far that ended with their first event
+  LocalPart local_failure_ = LocalPart::kNone;
   HeldBytes* held_ = nullptr;  // what came while it was paused; null: nothing
 };
 
@@ -187,8 +191,13 @@ class Io {
   virtual void adopt(Socket& socket, int fd) = 0;
 
   // Opens a socket and connects it; on_connected() tells how it went. Returns 0, or a positive
-  // errno when no attempt could be started; `socket` is not open then and gets no event.
-  [[nodiscard]] virtual int connect(Socket& socket, const sockaddr* address, socklen_t length) = 0;
+  // errno when no attempt could be started; `socket` is not open then and gets no event. `local` is
+  // what it is bound to before; of its family, if both are IP addresses.
+  [[nodiscard]] virtual int connect(Socket& socket, const ServerAddress& address,
+                                    const LocalEnd& local) = 0;
+  [[nodiscard]] int connect(Socket& socket, const ServerAddress& address) {
+    return connect(socket, address, LocalEnd());
+  }
 
   // Turns receiving on or off. Off is the back-pressure: the peer's window fills.
   virtual void set_receiving(Socket& socket, bool on) = 0;

@@ -137,15 +137,20 @@ void SocketIo::adopt(Socket& socket, int fd) {
   if (!socket.completes_) guess_or_watch(socket);
 }
 
-int SocketIo::connect(Socket& socket, const sockaddr* address, socklen_t length) {
-  const int fd = ::socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+int SocketIo::connect(Socket& socket, const ServerAddress& address, const LocalEnd& local) {
+  socket.local_failure_ = LocalPart::kNone;
+  const int family = address.storage.ss_family;
+  const int fd = ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
-  if (address->sa_family != AF_UNIX) {
+  if (family != AF_UNIX) {
     const int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   }
-  if (::connect(fd, address, length) != 0 && errno != EINPROGRESS) {
-    const int error = errno;
+  int error = local.empty() ? 0 : bind_local(fd, local, socket.local_failure_);
+  if (error == 0 && ::connect(fd, address.get(), address.length) != 0 && errno != EINPROGRESS) {
+    error = errno;
+  }
+  if (error != 0) {
     ::close(fd);
     return error;
   }

@@ -44,7 +44,8 @@ class SocketIo : public Io {
   void set_wake_owner(WakeOwner& owner) override;
   void wake() override;
   void adopt(Socket& socket, int fd) override;
-  int connect(Socket& socket, const sockaddr* address, socklen_t length) override;
+  using Io::connect;
+  int connect(Socket& socket, const ServerAddress& address, const LocalEnd& local) override;
   void set_receiving(Socket& socket, bool on) override;
   void expect_nothing(Socket& socket) override;
   ssize_t send(Socket& socket, std::span<const iovec> pieces) override;

@@ -40,9 +40,10 @@ class Stream {
 
   void adopt(int fd) { env_.io.adopt(socket_, fd); }
   // As Io::connect().
-  [[nodiscard]] int connect(const ServerAddress& address) {
-    return env_.io.connect(socket_, address.get(), address.length);
+  [[nodiscard]] int connect(const ServerAddress& address, const LocalEnd& local = {}) {
+    return env_.io.connect(socket_, address, local);
   }
+  [[nodiscard]] LocalPart local_failure() const { return socket_.local_failure(); }
 
   // Speaks TLS from the first byte on, as the side that was connected to. The owner hears
   // on_secured(), or on_receive_end() with an error (also while not receiving); until then nothing

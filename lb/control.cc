@@ -259,11 +259,29 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
        check_contexts_.apply(health_->tls(), *current_->config, *current_->tls)) {
     say(LogLevel::kError, failure);
   }
+  warn_of_local_ends();
   update_health();
   for (const auto& [text, bound] : book_.bound()) {
     say(LogLevel::kInfo, "listening on " + bound.address);
   }
   return true;
+}
+
+// What can be found out before the first connection fails for it.
+void Control::warn_of_local_ends() {
+  for (const config::Upstream& upstream : current_->config->upstreams) {
+    for (const config::Server& server : upstream.servers) {
+      if (server.local.empty()) continue;
+      LocalPart failed{};
+      const int error = try_local(server.address.storage.ss_family, server.local, failed);
+      if (failed == LocalPart::kNone) continue;
+      std::string text = "server " + upstream.name + "/" + server.name + " cannot be reached: ";
+      text += local_failure_text(failed, error);
+      if (failed == LocalPart::kSource) text += " (" + server.source_text + ")";
+      if (failed == LocalPart::kInterface) text += " (" + server.local.interface + ")";
+      say(LogLevel::kWarning, text);
+    }
+  }
 }
 
 void Control::replace_access_log(std::unique_ptr<LogWriter> log) {
@@ -316,7 +334,8 @@ void Control::update_health() {
                          .health = upstream.health,
                          .state = object.health,
                          .tls = check_tls_of(upstream, server.address_text, check_contexts_.of(i)),
-                         .http = check_http_of(upstream)});
+                         .http = check_http_of(upstream),
+                         .local = server.local});
     }
   }
   health_->set_targets(std::move(targets));

@@ -99,6 +99,7 @@ class Control final : public WakeOwner,
   void replace_access_log(std::unique_ptr<LogWriter> log);
   // Sends each shard its order of `orders`, for the current snapshot.
   void post_orders(std::vector<std::vector<ListenFd>> orders);
+  void warn_of_local_ends();
   void update_health();
   int run_checks();
   [[nodiscard]] bool update_metrics_server(const config::Config& config, std::string& error);

@@ -90,7 +90,8 @@ Exchange::Step Exchange::do_take_conn() {
   const ServerSlot::Taken taken = take_connection();
   if (taken.conn == nullptr && taken.error == EAGAIN) return connection_limit_reached();
   if (taken.conn == nullptr) {
-    attempt_failed(strerrorname_np(taken.error), false);
+    const std::string_view local = server_->slot.local_failure();
+    attempt_failed(local.empty() ? strerrorname_np(taken.error) : local, false);
     return state_ == State::kPickServer ? Step::kNext : Step::kWait;
   }
   if (taken.stream != nullptr) {
@@ -206,6 +207,8 @@ void Exchange::attempt_failed(std::string_view cause, bool timed_out, uint16_t s
 
 void Exchange::connect_failed(int error) {
   if (error == ETIMEDOUT) return attempt_failed("connect: timeout", true);
+  const std::string_view local = server_->slot.local_failure();
+  if (!local.empty()) return attempt_failed(local, false);
   // Its certificate is no good, say: it is there, and answers wrongly.
   const std::string_view tls = server_->slot.tls_failure();
   if (tls.empty()) return attempt_failed("connect: failed", false);

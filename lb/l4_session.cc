@@ -189,7 +189,8 @@ void L4Session::connect_next() {
     if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
     tried_epoch_ = upstream_->epoch();
     if (attempts_ > upstream_->config().retry.attempts + upstream_->servers().size()) {
-      return end(EndedBy::kServer, "no server could be connected to", false);
+      return end(EndedBy::kServer, failure_.empty() ? "no server could be connected to" : failure_,
+                 false);
     }
     uint64_t hash = 0;
     if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
@@ -203,8 +204,8 @@ void L4Session::connect_next() {
     server_ = picked.server;
     if (server_ == nullptr) {
       upstream_->stats().no_server.add();
-      return end(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy, "no server is available",
-                 false);
+      return end(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy,
+                 failure_.empty() ? "no server is available" : failure_, false);
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
     std::string_view preface;
@@ -215,6 +216,7 @@ void L4Session::connect_next() {
       return;
     }
     if (wait_for_descriptors(taken.error)) return;
+    if (!server_->slot.local_failure().empty()) failure_ = server_->slot.local_failure();
     release_server();
   }
 }

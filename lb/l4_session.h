@@ -108,6 +108,7 @@ class L4Session final : public SocketOwner,
   uint64_t bytes_out_ = 0;
   PeerAddress peer_;
   std::string_view cause_;
+  std::string_view failure_;  // why no connection could even be begun; empty: nothing to say
   EndedBy ended_by_ = EndedBy::kNobody;
   Phase phase_ = Phase::kServer;
   bool connected_ = false;

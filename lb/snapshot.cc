@@ -18,6 +18,7 @@ KnownServer find_server(const Snapshot* previous, const config::Upstream& upstre
     for (size_t j = 0; j < upstreams[i].servers.size(); ++j) {
       const config::Server& old = upstreams[i].servers[j];
       if (old.name != server.name || !(old.address == server.address)) continue;
+      if (!(old.local == server.local)) continue;
       // Connections of another kind of TLS must not be used any more.
       if (!upstreams[i].tls.same_as(upstream.tls)) continue;
       if (upstreams[i].http_versions != upstream.http_versions) continue;

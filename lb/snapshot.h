@@ -136,7 +136,7 @@ struct TlsMaterials;
 
 struct Snapshot {
   // Builds one from `config`, taking over the named objects of `previous` (or null) that are
-  // unchanged: listeners and upstreams by name, servers by upstream, name and address. An
+  // unchanged: listeners and upstreams by name, servers by upstream, name and both addresses. An
   // administrator's override stays unless the configured value under it changed.
   [[nodiscard]] static std::shared_ptr<Snapshot> build(std::unique_ptr<const config::Config> config,
                                                        const Snapshot* previous, uint32_t shards);

@@ -33,6 +33,7 @@ SlotSpec ShardUpstream::spec_of(const config::Server& server, const ServerObject
   const uint32_t warm = share + (context_.shard < pool.warm % context_.shards ? 1 : 0);
   const bool http = config_->protocol == config::Protocol::kHttp;
   return {.address = server.address,
+          .local = server.local,
           .connect_timeout_ms = config_->timeouts.connect,
           .pool = {.mode = pool.reuse,
                    .requests_max = pool.max_requests_per_connection,

@@ -100,6 +100,7 @@ void ServerConn::on_connected(Socket& /*socket*/, int error) {
   if (http2_missing) error = EPROTONOSUPPORT;
   if (error != 0) {
     const TlsSession* tls = stream_.tls();
+    slot_.local_failure_ = {};
     slot_.tls_failure_ = tls != nullptr ? tls->failure().text() : std::string_view();
     if (http2_missing) slot_.tls_failure_ = "the server does not choose HTTP/2";
     if (!slot_.tls_failure_.empty()) slot_.stats_.tls_failures.add();

@@ -14,8 +14,14 @@ namespace {
 
 // The key of connections that no request changes. How TLS is spoken never changes for a slot.
 ConnKey fixed_key(ConnKeyBuffer& buffer, const SlotSpec& spec, HashKey secret) {
+  const LocalEnd& local = spec.local;
   return buffer.build({.destination = spec.address.get(),
                        .destination_length = spec.address.length,
+                       .source = local.source.length == 0 ? nullptr : local.source.get(),
+                       .source_length = local.source.length,
+                       .interface = local.interface,
+                       .mark = local.mark,
+                       .has_mark = local.mark != 0,
                        .tls_profile = spec.tls != nullptr ? 1U : 0U,
                        .sni = spec.sni},
                       secret);
@@ -153,10 +159,14 @@ bool ServerSlot::shed_idle(int error) {
 // Starts a connection, with TLS where that is spoken. The result is Stream::connect()'s.
 int ServerSlot::connect(ServerConn& conn, const ConnKey* key) {
   conn.connect_us_ = context_.stream.io.now_us();
-  if (spec_.tls == nullptr) return conn.stream_.connect(spec_.address);
+  const int error = conn.stream_.connect(spec_.address, spec_.local);
+  local_failure_ = {};
+  if (error != 0 && conn.stream_.local_failure() != LocalPart::kNone) {
+    local_failure_ = local_failure_text(conn.stream_.local_failure(), error);
+    stats_.local_failures.add();
+  }
+  if (error != 0 || spec_.tls == nullptr) return error;
   const std::string_view name = key != nullptr && !key->sni.empty() ? key->sni : spec_.sni;
-  const int error = conn.stream_.connect(spec_.address);
-  if (error != 0) return error;
   const TlsTicket ticket = pool_.take_ticket(key);
   // Without room for it the connection fails once it is up: it is never used without TLS.
   const std::string_view must_be = name.empty() ? std::string_view(spec_.tls_address) : name;
@@ -240,7 +250,7 @@ void ServerSlot::reclaim(ServerConn& conn) {
 }
 
 void ServerSlot::update(const SlotSpec& spec) {
-  RW_CHECK(spec.address == spec_.address);
+  RW_CHECK(spec.address == spec_.address && spec.local == spec_.local);
   if (spec.http != spec_.http) pool_.close_idle(CloseReason::kReplaced);
   spec_ = spec;
   pool_.update(spec.pool);

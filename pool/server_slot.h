@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/counters.h"
+#include "core/local_end.h"
 #include "pool/borrow.h"
 #include "pool/recent_min.h"
 #include "pool/recent_rate.h"
@@ -30,6 +31,7 @@ enum class HttpChoice : uint8_t { kHttp1, kByAlpn, kHttp2 };
 // What the pool must know of a server. Times in milliseconds.
 struct SlotSpec {
   ServerAddress address;
+  LocalEnd local{};  // what its connections are bound to; part of their key, as the address is
   int64_t connect_timeout_ms = 2'000;
   PoolLimits pool;
   uint32_t warm = 0;  // connections to hold ready, this shard's share
@@ -77,6 +79,7 @@ struct ServerStats {
   Counter requests;               // handed a connection for
   Counter connects;               // attempts to open one
   Counter connect_errors;         // refused, timed out, ...
+  Counter local_failures;         // of those, since they could not be bound to SlotSpec::local
   Counter tls_failures;           // of those, by TLS: a certificate that is no good, ...
   Counter stale;                  // reused ones that were dead when they were used
   Counter full;                   // requests that found every connection of the limit in use
@@ -142,7 +145,7 @@ class ServerSlot final : public TimerOwner {
   // `conn`, reused, was dead: closes it and the idle ones that are at least as old.
   void discard_stale(ServerConn& conn);
 
-  // New limits after a reload; the address stays.
+  // New limits after a reload; both ends' addresses stay.
   void update(const SlotSpec& spec);
   // No further connections: idle ones close now, the others when they are given back.
   void retire(CloseReason reason);
@@ -165,6 +168,8 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] ServerStats& stats() { return stats_; }
   // Why TLS failed the connection that failed last: static text, empty if it was not TLS.
   [[nodiscard]] std::string_view tls_failure() const { return tls_failure_; }
+  // Why the one that failed last could not be bound to SlotSpec::local: the same.
+  [[nodiscard]] std::string_view local_failure() const { return local_failure_; }
 
   void on_timer(Timer& timer) override;
 
@@ -245,6 +250,7 @@ class ServerSlot final : public TimerOwner {
   Timer purge_timer_;
   Timer hint_timer_;
   std::string_view tls_failure_;
+  std::string_view local_failure_;
   boost::intrusive::list<ServerConn, boost::intrusive::base_hook<JoinableHook>,
                          boost::intrusive::constant_time_size<false>>
       joinable_;                 // being made or without SETTINGS yet; oldest first

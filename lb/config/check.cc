@@ -17,6 +17,11 @@ const char* word_of(Protocol protocol) {
   return protocol == Protocol::kHttp ? "http" : "tcp";
 }
 
+const char* family_text(int family) {
+  if (family == AF_UNIX) return "is a unix socket";
+  return family == AF_INET ? "has an IPv4 address" : "has an IPv6 address";
+}
+
 // The key that is `path` deep in `node`, or null.
 const Node* find(const Node& node, const char* key, const char* inner = nullptr) {
   const Node* found = node.find(key);
@@ -165,6 +170,7 @@ class Checker {
                     "add servers = [{ address = \"10.0.0.1:8080\" }]");
     }
     check_servers(upstream, servers);
+    check_local(upstream, node);
     check_balance(upstream, node);
     check_health(upstream, node);
     check_send_proxy(upstream, node);
@@ -206,6 +212,39 @@ class Checker {
                       "every server of \"" + upstream.name +
                           "\" has weight 0 or is not ready, so none takes work");
     }
+  }
+
+  // A connection comes from an address of the family that it goes to. Nothing is said of what is
+  // all inherited: its own place has said it.
+  void check_local(const Upstream& upstream, const Node& node) {
+    const Node* servers = node.find("servers");
+    const bool own = servers != nullptr && servers->children.size() == upstream.servers.size();
+    for (size_t i = 0; i < upstream.servers.size(); ++i) {
+      check_local_end(upstream.servers[i], node, own ? &servers->children[i] : nullptr);
+    }
+  }
+
+  // `item` is the server's node, if it stands in the upstream's.
+  void check_local_end(const Server& server, const Node& node, const Node* item) {
+    if (server.address_text.empty() || server.local.empty()) return;
+    const int family = server.address.storage.ss_family;
+    const ServerAddress& from = server.local.source;
+    const bool foreign = from.length != 0 && from.storage.ss_family != family;
+    if (!foreign && family != AF_UNIX) return;
+    const Node* address = item != nullptr ? item->find("address") : nullptr;
+    const Node* at = foreign && item != nullptr ? item->find("source") : nullptr;
+    if (at == nullptr) at = node.find(foreign ? "source" : "socket");
+    if (at == nullptr) at = address;
+    if (at == nullptr) return;
+    const std::string who = "server \"" + server.name + "\" " + family_text(family);
+    Diagnostic& error =
+        foreign
+            ? report_.error("E0227", at->span,
+                            who + ", so connections to it cannot come from " + server.source_text)
+            : report_.error("E0227", at->defined_at(),
+                            who + ", so `socket` has nothing to be set on");
+    if (address == nullptr || address == at) return;
+    error.notes.push_back("its address is at " + report_.place(address->span));
   }
 
   void check_balance(const Upstream& upstream, const Node& node) {

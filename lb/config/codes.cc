@@ -63,6 +63,10 @@ constexpr Code kCodes[] = {
      "The profile names a certificate that no file defines in [tls.certificates]."},
     {"E0226", "not exactly one place of a certificate",
      "A certificate is `cert` with `key`, or `pem`, or `directory`; one of the three."},
+    {"E0227", "source does not fit the server",
+     "Connections come from an address of the family that they go to: a server with an IPv6 "
+     "address "
+     "needs an IPv6 `source`. Those to unix sockets have neither `source` nor `socket`."},
     {"E0301", "wrong type",
      "The value has another type than the key needs, a number in quotes for instance."},
     {"E0302", "unit is missing",

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/address.h"
+#include "core/local_end.h"
 #include "lb/config/config_tls.h"
 #include "pool/places.h"
 #include "proto/http1_head.h"
@@ -216,6 +217,8 @@ struct Server {
   uint64_t max_requests = kUnlimited;       // in flight, whole process
   uint64_t max_connections = kUnlimited;    // the pool's max_connections_per_server
   ServerState state = ServerState::kReady;  // until an administrator says otherwise
+  std::string source_text;                  // its own, else the upstream's; empty: none
+  LocalEnd local;                           // of that and the upstream's `socket`
   bool operator==(const Server&) const = default;
 };
 
@@ -280,10 +283,19 @@ struct Retry {
   bool operator==(const Retry&) const = default;
 };
 
+// Options of the sockets to servers.
+struct ServerSocket {
+  uint32_t mark = 0;  // 0: none
+  std::string interface {};
+  bool operator==(const ServerSocket&) const = default;
+};
+
 struct Upstream {
   std::string name;
   Position position;
   Protocol protocol = Protocol::kHttp;
+  std::string source_text;  // of servers that have none of their own
+  ServerSocket socket;
   ProxySend send_proxy = ProxySend::kOff;
   ProxyTlvs send_proxy_tlvs;
   // What servers speak, best first. Both: they choose in the TLS handshake.

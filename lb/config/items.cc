@@ -1,4 +1,5 @@
 // lb/config/items.cc - strings of the configuration that have a grammar of their own.
+#include <net/if.h>
 #include <re2/re2.h>
 
 #include <algorithm>
@@ -392,6 +393,45 @@ void server_address(Reader& reader, const Key& /*key*/, const Node& node, void* 
     return;
   }
   server.address_text = node.text;
+}
+
+namespace {
+
+// An address of this machine; the kernel chooses the port, so that there is one for each server.
+bool check_source(Reader& reader, const Node& node) {
+  ServerAddress address;
+  if (parse_source(node.text, address)) return true;
+  const bool ported = parse_address(node.text, address) && !node.text.starts_with("unix:");
+  reader.report.error("E0306", node.span,
+                      ported ? "a source has no port: the kernel chooses one per connection"
+                             : quoted(node.text) + " is no IP address",
+                      "\"10.0.0.5\" or \"2001:db8::5\"");
+  return false;
+}
+
+}  // namespace
+
+void server_source(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  if (check_source(reader, node)) member<&Server::source_text>(object) = node.text;
+}
+
+void upstream_source(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  if (check_source(reader, node)) member<&Upstream::source_text>(object) = node.text;
+}
+
+// As the kernel's dev_valid_name().
+void socket_interface(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
+  const std::string& name = node.text;
+  const bool valid = !name.empty() && name.size() < IFNAMSIZ && name != "." && name != ".." &&
+                     std::none_of(name.begin(), name.end(), [](unsigned char c) {
+                       return c <= ' ' || c == '/' || c == ':' || c == 0x7f;
+                     });
+  if (!valid) {
+    reader.report.error("E0303", node.span, quoted(name) + " is no network interface",
+                        "1 to 15 characters, such as \"eth1\"");
+    return;
+  }
+  member<&ServerSocket::interface>(object) = name;
 }
 
 void health_method(Reader& reader, const Key& /*key*/, const Node& node, void* object) {

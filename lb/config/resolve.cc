@@ -139,6 +139,14 @@ class RouteResolver {
   bool has_upstream_ = false;
 };
 
+// Servers that were inherited come with what was theirs there, and with the sources of this one.
+void resolve_local(const Upstream& upstream, Server& server) {
+  if (server.source_text.empty()) server.source_text = upstream.source_text;
+  if (!server.source_text.empty()) (void)parse_source(server.source_text, server.local.source);
+  server.local.interface = upstream.socket.interface;
+  server.local.mark = upstream.socket.mark;
+}
+
 }  // namespace
 
 void resolve(Reader& reader, bool complete) {
@@ -146,6 +154,7 @@ void resolve(Reader& reader, bool complete) {
   for (Upstream& upstream : reader.draft.config.upstreams) {
     for (Server& server : upstream.servers) {
       server.max_connections = upstream.pool.max_connections_per_server;
+      resolve_local(upstream, server);
     }
     if (!upstream.health.send_proxy_given) upstream.health.send_proxy = upstream.send_proxy;
     // An inherited `choices` has no meaning for another algorithm.

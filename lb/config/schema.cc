@@ -347,6 +347,7 @@ const Section* const kAll[] = {
     &kRouteTimeoutsSection,
     &kUpstreamSection,
     &kServerSection,
+    &kServerSocketSection,
     &kBalanceSection,
     &kPoolSection,
     &kQueueSection,

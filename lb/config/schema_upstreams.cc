@@ -53,7 +53,6 @@ constexpr Key kBalanceKeys[] = {
      .doc = "`hash` only: what is hashed.",
      .example = "\"client.ip\""},
 };
-constexpr std::string_view kLaterServer[] = {"source"};
 constexpr Choice kServerStates[] = {
     {"ready", static_cast<uint64_t>(ServerState::kReady)},
     {"drain", static_cast<uint64_t>(ServerState::kDrain)},
@@ -108,6 +107,32 @@ constexpr Key kServerKeys[] = {
          "`\"maintenance\"`: the same, and it is not checked either. `ringctl` changes it at run "
          "time; a reload that changes this key overrules `ringctl`.",
      .example = "\"maintenance\""},
+    {.name = "source",
+     .kind = Kind::kText,
+     .text = item::server_source,
+     .doc = "The address of this machine that connections to this server come from, those of "
+            "health checks too: `\"10.0.0.5\"` or `\"2001:db8::5\"`, of the same family as "
+            "`address`, without a port; absent: the upstream's `source`. A reload that changes it "
+            "is for new connections; those from the old address finish what they do.",
+     .example = "\"10.0.0.5\""},
+};
+constexpr Key kServerSocketKeys[] = {
+    {.name = "mark",
+     .kind = Kind::kInteger,
+     .min = 1,
+     .max = UINT32_MAX,
+     .word = "off",
+     .number = store<&ServerSocket::mark>,
+     .initial = "off",
+     .doc = "The mark of packets to the servers (SO_MARK), for routing rules and firewalls. Needs "
+            "CAP_NET_ADMIN.",
+     .example = "7"},
+    {.name = "interface",
+     .kind = Kind::kText,
+     .text = item::socket_interface,
+     .doc = "The network interface, or VRF, that packets to the servers leave by "
+            "(SO_BINDTODEVICE); absent: as routed.",
+     .example = "\"eth1\""},
 };
 constexpr Choice kReuses[] = {
     {"never", static_cast<uint64_t>(ReuseMode::kNever)},
@@ -425,6 +450,17 @@ constexpr Key kUpstreamKeys[] = {
      .clear = clear<&Upstream::servers>,
      .element = object::server,
      .doc = "The servers; at least one, here or in what it extends."},
+    {.name = "source",
+     .kind = Kind::kText,
+     .text = item::upstream_source,
+     .doc = "The address of this machine that connections to these servers come from, where a "
+            "server has no `source` of its own.",
+     .example = "\"10.0.0.5\""},
+    {.name = "socket",
+     .kind = Kind::kTable,
+     .section = &kServerSocketSection,
+     .into = into<&Upstream::socket>,
+     .doc = "Options of the sockets to the servers."},
     {.name = "send_proxy_protocol",
      .kind = Kind::kEnum,
      .choices = kProxySends,
@@ -432,8 +468,9 @@ constexpr Key kUpstreamKeys[] = {
      .initial = "off",
      .doc = "The PROXY header that every connection to these servers begins with, in clear also "
             "before TLS: it names the client. An HTTP connection that carries one is used again by "
-            "the same client "
-            "connection only, so `pool.warm` has no place beside it.",
+            "requests with the same header only: those of its own client connection, and where "
+            "the addresses came in a PROXY header, without `unique_id`, of others that brought "
+            "the same. So `pool.warm` has no place beside it.",
      .example = "\"v2\""},
     {.name = "send_proxy_tlvs",
      .kind = Kind::kTexts,
@@ -499,8 +536,12 @@ const Section kBalanceSection{.path = "upstreams.NAME.balance",
                               .later = kLaterBalance};
 const Section kServerSection{.path = "upstreams.NAME.servers[]",
                              .doc = "The servers, as an array of inline tables.",
-                             .keys = kServerKeys,
-                             .later = kLaterServer};
+                             .keys = kServerKeys};
+const Section kServerSocketSection{.path = "upstreams.NAME.socket",
+                                   .doc =
+                                       "What sockets to the servers are set to before they "
+                                       "connect, those of health checks too.",
+                                   .keys = kServerSocketKeys};
 const Section kPoolSection{.path = "upstreams.NAME.pool",
                            .doc = "Connections to servers that are kept. HTTP only.",
                            .keys = kPoolKeys};

@@ -24,6 +24,7 @@ extern const Section kRouteTimeoutsSection;
 extern const Section kUpstreamSection;
 extern const Section kBalanceSection;
 extern const Section kServerSection;
+extern const Section kServerSocketSection;
 extern const Section kPoolSection;
 extern const Section kQueueSection;
 extern const Section kHealthSection;

@@ -125,15 +125,21 @@ void Watched::start() {
   const int error = connect();
   if (error == 0) return timers_.set(timer_, started_ms_ + target_.health.timeout);
   checking_ = false;
-  count(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
-        std::string("connect: ") + strerrordesc_np(error));
+  // With a source that this machine does not have no request gets there either.
+  const LocalPart local = stream_->local_failure();
+  if (local != LocalPart::kNone) {
+    count(Result::kFailed, std::string(local_failure_text(local, error)));
+  } else {
+    count(is_our_fault(error) ? Result::kSkipped : Result::kFailed,
+          std::string("connect: ") + strerrordesc_np(error));
+  }
   schedule(next_delay_ms());
   owner_.on_check_over();
 }
 
 int Watched::connect() {
   stream_.emplace(*this, env_);
-  const int error = stream_->connect(target_.address);
+  const int error = stream_->connect(target_.address, target_.local);
   if (error != 0 || target_.tls.context == nullptr) return error;
   const std::string header = with_header(target_, {});
   tls_context_ = target_.tls.context;

@@ -122,8 +122,8 @@ HealthChecker::~HealthChecker() {
 namespace {
 
 bool is_same(const CheckTarget& a, const CheckTarget& b) {
-  return a.id == b.id && a.address == b.address && a.health == b.health && a.state == b.state &&
-         a.http == b.http;
+  return a.id == b.id && a.address == b.address && a.local == b.local && a.health == b.health &&
+         a.state == b.state && a.http == b.http;
 }
 
 }  // namespace

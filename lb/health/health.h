@@ -69,6 +69,7 @@ struct CheckTarget {
   std::shared_ptr<ServerHealth> state;
   CheckTls tls{};
   CheckHttp http = CheckHttp::kHttp1;
+  LocalEnd local{};  // what its connections are bound to
 };
 
 class HealthEvents {
@@ -93,7 +94,7 @@ class HealthChecker {
   HealthChecker(const HealthChecker&) = delete;
   HealthChecker& operator=(const HealthChecker&) = delete;
 
-  // Replaces the set of targets. A target with the same id, address, settings and state goes on
+  // Replaces the set of targets. A target with the same id, addresses, settings and state goes on
   // undisturbed, and speaks TLS as it is said now from its next check on; new ones start spread
   // over their fast_interval (or interval, if shorter). Checks in flight of others are closed.
   void set_targets(std::vector<CheckTarget> targets);

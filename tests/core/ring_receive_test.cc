@@ -278,7 +278,7 @@ TEST_CASE("Io: a connection made by connect() -> receives what was sent before i
     CAPTURE(io->name());
     const int listener = listen_any();
     Recorder side;
-    REQUIRE(io->connect(side.socket, bound(listener).get(), bound(listener).length) == 0);
+    REQUIRE(io->connect(side.socket, bound(listener)) == 0);
     const int peer = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     pollfd waiting{listener, POLLIN, 0};
     const int accepted = peer >= 0 ? peer

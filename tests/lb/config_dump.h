@@ -121,7 +121,9 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << tlvs.ssl << tlvs.crc32c << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
-        << s.weight << ' ' << s.backup << ' ' << s.max_requests << ' ' << int(s.state) << '\n';
+        << s.weight << ' ' << s.backup << ' ' << s.max_requests << ' ' << int(s.state) << " from "
+        << s.source_text << ' ' << s.local.source.text() << ' ' << s.local.interface << ' '
+        << s.local.mark << '\n';
   }
   out << " pool " << int(u.pool.reuse) << ' ' << int(u.pool.share) << ' '
       << u.pool.max_idle_per_server << ' ' << u.pool.min_idle_per_shard << ' '

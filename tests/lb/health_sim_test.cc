@@ -101,6 +101,28 @@ std::vector<int64_t> gaps(const ScriptedServer& server) {
   return found;
 }
 
+TEST_CASE("HealthChecker: checks come from the server's source; one that is not here -> down") {
+  World w;
+  w.serve("10.0.0.2:80", {kGood});
+  config::Health health;
+  health.type = config::HealthType::kTcp;
+  health.rise = health.fall = 1;
+  CheckTarget target = w.target("10.0.0.2:80", health);
+  REQUIRE(parse_source("10.0.0.9", target.local.source));
+  const PeerAddress source = PeerAddress::from(*target.local.source.get());
+  const auto state = target.state;
+  w.net.set_foreign(source, true);
+  w.watch({target});
+  w.run_ms(5'000);
+  CHECK_FALSE(state->up());
+  CHECK(state->checks_skipped.get() == 0);
+  REQUIRE(w.log.all.size() == 1);
+  CHECK(w.log.all[0].reason == "source: not an address of this machine");
+  w.net.set_foreign(source, false);
+  w.run_ms(10'000);
+  CHECK(state->up());
+}
+
 TEST_CASE("HealthChecker: stable, changing, stable -> interval, fast_interval, down_interval") {
   World world;
   ScriptedServer& server = world.serve("10.0.0.1:80", {kGood});

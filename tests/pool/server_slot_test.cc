@@ -32,6 +32,52 @@ TEST_CASE("ServerSlot: connect, use, give back, use again: one connection") {
   CHECK(w.server.accepted() == 1);
 }
 
+TEST_CASE("ServerSlot: what connections are bound to is part of their key") {
+  const auto bound_to = [](std::string_view source, std::string_view interface, uint32_t mark) {
+    SlotSpec spec = spec_with(kAlways);
+    if (!source.empty()) REQUIRE(parse_source(source, spec.local.source));
+    spec.local.interface = interface;
+    spec.local.mark = mark;
+    return spec;
+  };
+  const SlotSpec specs[] = {bound_to("", "", 0),         bound_to("10.0.0.2", "", 0),
+                            bound_to("10.0.0.3", "", 0), bound_to("", "eth1", 0),
+                            bound_to("", "eth2", 0),     bound_to("", "", 7),
+                            bound_to("", "", 8),         bound_to("10.0.0.2", "eth1", 7)};
+  std::vector<std::string> keys;
+  for (const SlotSpec& spec : specs) {
+    const SlotWorld w(spec);
+    const SlotWorld again(spec);
+    keys.emplace_back(w.slot->pool().fixed_group().bytes());
+    CHECK(again.slot->pool().fixed_group().bytes() == keys.back());
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) CHECK(keys[i] != keys[j]);
+  }
+}
+
+TEST_CASE("ServerSlot: connections come from `local`; one that is not here fails, and says so") {
+  SlotSpec spec = spec_with(kAlways);
+  REQUIRE(parse_source("10.0.0.9", spec.local.source));
+  const PeerAddress source = PeerAddress::from(*spec.local.source.get());
+  SlotWorld w(spec);
+  w.net.set_foreign(source, true);
+  User user;
+  const ServerSlot::Taken none = w.slot->take(user, nullptr, kLater);
+  CHECK(none.conn == nullptr);
+  CHECK(none.error == EADDRNOTAVAIL);
+  CHECK(w.slot->local_failure() == "source: not an address of this machine");
+  CHECK(w.stats.connect_errors.get() == 1);
+  CHECK(w.stats.local_failures.get() == 1);
+  w.net.set_foreign(source, false);
+  ServerConn* conn = w.slot->take(user, nullptr, kLater).conn;
+  REQUIRE(conn != nullptr);
+  CHECK(w.slot->local_failure().empty());
+  REQUIRE(w.until([&] { return user.connected; }));
+  CHECK(w.stats.local_failures.get() == 1);
+  w.slot->give_back(*conn, kGood);
+}
+
 TEST_CASE("ServerSlot: a refused connection is told to its user, once, and is gone") {
   SlotWorld w(spec_with(kAlways));
   w.server.stop();

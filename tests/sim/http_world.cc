@@ -150,6 +150,9 @@ std::string HttpWorld::configuration(uint64_t generation) {
   const char* const versions[] = {"off", "v1", "v2"};
   const std::string version = versions[proxied_ ? (seed_ / 4 + generation) % 3 : 0];
   const std::string send = "send_proxy_protocol = \"" + version + "\"\n";
+  // A reload changes it back and forth.
+  const std::string source =
+      bound() ? "source = \"10.0.7." + std::to_string(1 + generation % 2) + "\"\n" : "";
   const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
   const uint64_t mode = prng_.below(5);
   const bool h2 = prng_.below(2) == 0 && version == "off" && mode != 0;
@@ -172,11 +175,11 @@ std::string HttpWorld::configuration(uint64_t generation) {
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
-         servers + "]\n" + send + (h2 ? "http_versions = [\"h2\"]\n" : "") +
+         servers + "]\n" + source + send + (h2 ? "http_versions = [\"h2\"]\n" : "") +
          "[upstreams.app.timeouts]\nqueue = \"off\"\n"
          "[upstreams.app.pool]\nidle_timeout = \"2s\"\n" +
          pool + "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" + servers +
-         "]\ntimeouts = { queue = \"off\" }\n" + send;
+         "]\ntimeouts = { queue = \"off\" }\n" + source + send;
 }
 
 // A small limit, a large one or none.
@@ -323,6 +326,19 @@ bool HttpWorld::run() {
   return net.run_until([&] { return net.live_sockets() == 0; }, 200'000);
 }
 
+// Servers are reached from the configured source alone.
+std::string HttpWorld::check_sources() const {
+  for (const SimRecord& record : net.records()) {
+    const auto& ip = record.client.ip;
+    const bool from_source = ip[0] == 10 && ip[2] == 7 && (ip[3] == 1 || ip[3] == 2);
+    for (const auto& origin : origins_) {
+      if (record.server != origin->address().text() || from_source == bound()) continue;
+      return "a connection to " + record.server + " came from elsewhere";
+    }
+  }
+  return {};
+}
+
 std::string HttpWorld::check() {
   if (SimOrigin::corrupted > 0) return "a request's body or path was corrupted on its way";
   if (!tls_clients.failure.empty()) return "TLS of a client: " + tls_clients.failure;
@@ -330,7 +346,8 @@ std::string HttpWorld::check() {
     const std::string wrong = check_client(client);
     if (!wrong.empty()) return wrong;
   }
-  return check_gauges();
+  const std::string wrong = check_sources();
+  return wrong.empty() ? check_gauges() : wrong;
 }
 
 // Reads the answers in order. Only the last one may be cut, and only where something went wrong:

@@ -147,11 +147,14 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   void apply(bool first);
   [[nodiscard]] std::string configuration(uint64_t generation);
   [[nodiscard]] std::string limit();
+  // Connections to servers are bound to a source.
+  [[nodiscard]] bool bound() const { return seed_ / 8 % 2 == 1; }
   [[nodiscard]] bool clients_done() const;
   [[nodiscard]] std::string check_client(const Client& client);
   [[nodiscard]] std::string check_h2_stream(const SimH2Stream& stream);
   [[nodiscard]] Asked ask(uint64_t id);
   void add_h2_client(uint64_t number);
+  [[nodiscard]] std::string check_sources() const;
   [[nodiscard]] std::string check_gauges();
   void add_up(const Snapshot& snapshot, uint32_t shard);
   std::vector<const void*> counted_;

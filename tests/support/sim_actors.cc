@@ -38,7 +38,7 @@ void SimConnection::read_slowly(size_t bytes, int64_t pause_us) {
 }
 
 int SimConnection::connect(const ServerAddress& server) {
-  return io_.connect(socket_, server.get(), server.length);
+  return io_.connect(socket_, server);
 }
 
 void SimConnection::adopt(int fd) {

@@ -101,12 +101,17 @@ void SimIo::adopt(Socket& socket, int fd) {
   attach(socket, fd);
 }
 
-int SimIo::connect(Socket& socket, const sockaddr* address, socklen_t length) {
-  ServerAddress server;
-  RW_CHECK(length <= sizeof server.storage);
-  memcpy(&server.storage, address, length);
-  server.length = length;
-  return net_.start_connect(*this, socket, server);
+int SimIo::connect(Socket& socket, const ServerAddress& address, const LocalEnd& local) {
+  socket.local_failure_ = LocalPart::kNone;
+  if (local.source.length == 0) return net_.start_connect(*this, socket, address, source_);
+  RW_CHECK(local.source.storage.ss_family == address.storage.ss_family);
+  const PeerAddress source = PeerAddress::from(*local.source.get());
+  RW_CHECK(source.port == 0);
+  if (net_.is_foreign(source)) {
+    socket.local_failure_ = LocalPart::kSource;
+    return EADDRNOTAVAIL;
+  }
+  return net_.start_connect(*this, socket, address, source);
 }
 
 SimRef SimIo::ref_of(const Socket& socket) const {

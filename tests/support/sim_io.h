@@ -29,7 +29,9 @@ class SimIo final : public Io {
   void set_wake_owner(WakeOwner& owner) override;
   void wake() override;
   void adopt(Socket& socket, int fd) override;
-  [[nodiscard]] int connect(Socket& socket, const sockaddr* address, socklen_t length) override;
+  using Io::connect;
+  [[nodiscard]] int connect(Socket& socket, const ServerAddress& address,
+                            const LocalEnd& local) override;
   void set_receiving(Socket& socket, bool on) override;
   [[nodiscard]] ssize_t send(Socket& socket, std::span<const iovec> pieces) override;
   [[nodiscard]] bool something_waits(const Socket& socket) const override;

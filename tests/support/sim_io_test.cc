@@ -201,7 +201,7 @@ TEST_CASE("SimIo: connect -> accepted elsewhere, refused, unreachable, unix") {
   Acceptor acceptor;
   shard.listen(fd, acceptor);
   Recorder client(world);
-  REQUIRE(world.connect(client.socket, target.get(), target.length) == 0);
+  REQUIRE(world.connect(client.socket, target) == 0);
   CHECK(client.send("early") == 0);
   CHECK(net.run_until([&] { return acceptor.fds.size() == 1 && client.events == "c"; }, 1000));
   CHECK(client.connect_error == 0);
@@ -214,20 +214,34 @@ TEST_CASE("SimIo: connect -> accepted elsewhere, refused, unreachable, unix") {
 
   Recorder refused(world);
   const ServerAddress nobody = address("10.0.0.1:9");
-  REQUIRE(world.connect(refused.socket, nobody.get(), nobody.length) == 0);
+  REQUIRE(world.connect(refused.socket, nobody) == 0);
   Recorder lost(world);
   const ServerAddress hole = address("10.9.9.9:80");
   net.set_unreachable(hole, true);
   const int64_t began_us = net.now_us();
-  REQUIRE(world.connect(lost.socket, hole.get(), hole.length) == 0);
+  REQUIRE(world.connect(lost.socket, hole) == 0);
   CHECK(net.run_until([&] { return !lost.events.empty(); }, 1000));
   CHECK(refused.connect_error == ECONNREFUSED);
   CHECK(lost.connect_error == ETIMEDOUT);
   CHECK(net.now_us() - began_us >= 63'000'000);
   Recorder path(world);
   const ServerAddress missing = address("unix:/none");
-  CHECK(world.connect(path.socket, missing.get(), missing.length) == ENOENT);
+  CHECK(world.connect(path.socket, missing) == ENOENT);
   CHECK_FALSE(path.socket.open());
+
+  LocalEnd local;
+  REQUIRE(parse_source("10.7.7.7", local.source));
+  Recorder bound(world);
+  REQUIRE(world.connect(bound.socket, target, local) == 0);
+  CHECK(net.run_until([&] { return acceptor.fds.size() == 2 && bound.events == "c"; }, 1000));
+  CHECK(acceptor.peers[1].ip[1] == 7);
+  net.set_foreign(PeerAddress::from(*local.source.get()), true);
+  Recorder foreign(world);
+  CHECK(world.connect(foreign.socket, target, local) == EADDRNOTAVAIL);
+  CHECK(foreign.socket.local_failure() == LocalPart::kSource);
+  CHECK_FALSE(foreign.socket.open());
+  world.close(bound.socket);
+  shard.discard(acceptor.fds[1]);
 
   shard.unlisten(fd);
   net.close_listener(fd);
@@ -245,7 +259,7 @@ TEST_CASE("SimIo: unlisten accepts what is queued; discard and closed listener e
   for (int i = 0; i < 3; ++i) {
     clients.push_back(std::make_unique<Recorder>(io));
     const ServerAddress& to = net.address_of(fd);
-    REQUIRE(io.connect(clients.back()->socket, to.get(), to.length) == 0);
+    REQUIRE(io.connect(clients.back()->socket, to) == 0);
   }
   net.run_for(500'000, 1000);
   io.listen(fd, acceptor);
@@ -312,7 +326,7 @@ TEST_CASE("SimIo: accept fails with EMFILE -> pause of 50 ms, then all are accep
   io.listen(fd, acceptor);
   net.faults().set(Fault::kNoDescriptors, 1.0);
   Recorder client(io);
-  REQUIRE(io.connect(client.socket, net.address_of(fd).get(), net.address_of(fd).length) == 0);
+  REQUIRE(io.connect(client.socket, net.address_of(fd)) == 0);
   net.run_for(200'000, 1000);
   CHECK(acceptor.fds.empty());
   CHECK(io.accept_pauses() >= 3);

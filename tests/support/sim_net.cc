@@ -349,7 +349,13 @@ SimNet::Listener* SimNet::pick_listener(const ServerAddress& server, uint64_t ha
   return nullptr;
 }
 
-int SimNet::start_connect(SimIo& io, Socket& socket, const ServerAddress& server) {
+void SimNet::set_foreign(const PeerAddress& address, bool foreign) {
+  std::erase(foreign_, address);
+  if (foreign) foreign_.push_back(address);
+}
+
+int SimNet::start_connect(SimIo& io, Socket& socket, const ServerAddress& server,
+                          const PeerAddress& source) {
   if (hit(Fault::kNoAttempt)) {
     constexpr std::array kErrors = {EADDRNOTAVAIL, EMFILE, ENOBUFS, ENETUNREACH};
     return kErrors[prng_.below(kErrors.size())];
@@ -363,7 +369,8 @@ int SimNet::start_connect(SimIo& io, Socket& socket, const ServerAddress& server
   const SimRef ref = make_conn(server);
   Conn& conn = *conns_[ref.slot];
   if (!unix_path) {
-    conn.client = io.source_;
+    records_[conn.record].client = source;
+    conn.client = source;
     conn.client.port = next_client_port_++;
     if (next_client_port_ == 0) next_client_port_ = 32'768;
   }

@@ -9,6 +9,7 @@
 //            same seed gives the same run, hours of timers take milliseconds.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -70,6 +71,7 @@ struct SimFlow {
 // The account of one connection; it stays after the connection has ended.
 struct SimRecord {
   std::string server;        // the address connected to
+  PeerAddress client{};      // where from; kNone on a unix path
   int connect_error = 0;     // what on_connected() said, or will
   bool established = false;  // a listener took it
   bool reset = false;        // at least one end saw a reset
@@ -151,6 +153,8 @@ class SimNet {
   void close_listener(int listener_fd);
   // While set, connection requests to `address` vanish, and connecting times out after 63 s.
   void set_unreachable(const ServerAddress& address, bool unreachable);
+  // While set, no connection can be made from `address`: the machine does not have it.
+  void set_foreign(const PeerAddress& address, bool foreign);
   // Two ends of one connection, to be adopted by whichever SimIo.
   [[nodiscard]] std::pair<int, int> make_pair();
 
@@ -263,7 +267,11 @@ class SimNet {
   SimFlow& flow_to(Conn& conn, uint32_t side);
   uint64_t draw_capacity();
 
-  [[nodiscard]] int start_connect(SimIo& io, Socket& socket, const ServerAddress& server);
+  [[nodiscard]] int start_connect(SimIo& io, Socket& socket, const ServerAddress& server,
+                                  const PeerAddress& source);
+  [[nodiscard]] bool is_foreign(const PeerAddress& address) const {
+    return std::find(foreign_.begin(), foreign_.end(), address) != foreign_.end();
+  }
   void on_syn(Conn& conn, const SimRef& ref);
   void repeat_syn(Conn& conn, const SimRef& ref);
   void finish_connect(Conn& conn, const SimRef& ref, int error, int64_t delay_us);
@@ -310,6 +318,7 @@ class SimNet {
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::map<std::string, std::vector<uint32_t>> groups_;
   std::map<std::string, bool> unreachable_;
+  std::vector<PeerAddress> foreign_;
   std::vector<Descriptor> descriptors_;
   std::vector<Timer> timers_;
   std::vector<uint32_t> free_timers_;
