@@ -134,6 +134,7 @@ bool ClientConn::read_proxy_header(std::string_view bytes, ProxyInput input, siz
           return false;
         }
         origin_->destination = carried_destination(verdict.header, origin_->destination);
+        origin_->carried = verdict.header.family != proxy::Family::kUnspecified;
         origin_->keep_tlvs(verdict.header.tlvs);
         set_peer(carried_client(verdict.header, peer_));
       }

@@ -265,6 +265,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   bool login_ = false;             // the connection carries a login, so it is this client's alone
   bool in_turn_ = false;           // inside on_turn()
   bool proxy_due_ = false;         // the connection is fresh: a PROXY header goes first
+  bool header_is_own_ = false;     // nobody else's connection can begin with its PROXY header
   bool was_reused_ = false;
   bool client_ended_ = false;
   bool head_ends_ = false;   // HTTP/2 to the server: the response has no body

@@ -162,9 +162,11 @@ ServerSlot::Taken Exchange::take_connection() {
 }
 
 std::string_view Exchange::proxy_header() {
+  header_is_own_ = false;
   if (proxy_version_ == config::ProxySend::kOff) return {};
   ClientOrigin* origin = client_.origin();
   if (origin == nullptr) return {};
+  header_is_own_ = is_own_header(proxy_version_, proxy_tlvs_, client_.peer(), *origin);
   return worker_.proxy_header(proxy_version_, proxy_tlvs_, client_.peer(), client_.tls(), *origin);
 }
 
@@ -174,8 +176,8 @@ void Exchange::connection_ready() {
   const bool named = proxy_version_ != config::ProxySend::kOff;
   // Before TLS it has gone out already.
   proxy_due_ = named && !was_reused_ && !server_->slot.sends_preface();
-  // Nobody else has the same header, so once this client is gone nobody could use it.
-  const bool own = named || upstream_->config().pool.reuse == ReuseMode::kNever;
+  // Where nobody else has the same header, nobody could use it once this client is gone.
+  const bool own = header_is_own_ || upstream_->config().pool.reuse == ReuseMode::kNever;
   // Over HTTP/2 nobody logs in for a connection (RFC 9113 9.2 leaves none to one request).
   if (conn_ != nullptr && (login_ || own)) reserve_connection(login_);
 }

@@ -199,6 +199,14 @@ std::string_view write_proxy_header(config::ProxySend version, const config::Pro
   return written;
 }
 
+bool is_own_header(config::ProxySend version, const config::ProxyTlvs& tlvs,
+                   const PeerAddress& client, const ClientOrigin& origin) {
+  if (version == config::ProxySend::kV2 && tlvs.unique_id) return true;
+  constexpr auto kNone = PeerAddress::Family::kNone;
+  // Without addresses it says the same of all clients.
+  return client.family != kNone && origin.destination.family != kNone && !origin.carried;
+}
+
 std::string_view write_own_proxy_header(config::ProxySend version, std::span<char> out) {
   switch (version) {
     case config::ProxySend::kOff: return {};

@@ -73,6 +73,7 @@ class ClientOrigin {
   // The value of a TLV; empty: unknown.
   [[nodiscard]] std::string_view find(proxy::Tlv type) const;
 
+  bool carried = false;     // the addresses are those of a PROXY header, which others may send, too
   bool tls_kept = false;    // what our own TLS with the client said is among the TLVs
   PeerAddress destination;  // where the client connected to; kNone: unknown, or no IP address
 
@@ -118,6 +119,10 @@ struct ProxyVerdict {
                                                   const PeerAddress& client,
                                                   const ClientOrigin& origin,
                                                   std::span<char, ClientOrigin::kHeaderBytes> out);
+// No other client connection can have the same header, so nobody else could ever use a connection
+// that begins with it: it carries an identifier, or the addresses of the client's own socket.
+[[nodiscard]] bool is_own_header(config::ProxySend version, const config::ProxyTlvs& tlvs,
+                                 const PeerAddress& client, const ClientOrigin& origin);
 // The header of a connection that is nobody's but the balancer's own.
 [[nodiscard]] std::string_view write_own_proxy_header(config::ProxySend version,
                                                       std::span<char> out);

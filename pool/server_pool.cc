@@ -331,10 +331,13 @@ bool ServerPool::take_idle_unit() {
 }
 
 ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
-  // One-request clients would pile up connections that no later request ever needs.
+  // One-request clients would pile up connections that no later request ever needs. A key that
+  // requests bring may keep one all the same: how many connections are in use at once says nothing
+  // about how many clients, or hosts, take turns.
   const uint32_t idle_now = idle();
   const uint32_t wanted = std::max(need_, peak_used_) + limits_.idle_floor;
-  if (idle_now >= limits_.idle_floor && used() + idle_now > wanted) {
+  const bool first_of_key = !conn.group_->pinned_ && conn.group_->idle_ == 0;
+  if (idle_now >= limits_.idle_floor && used() + idle_now > wanted && !first_of_key) {
     close(conn, CloseReason::kUnneeded);
     return Verdict::kClosed;
   }

@@ -40,7 +40,8 @@ struct PoolLimits {
   uint64_t requests_max = UINT64_MAX;  // per connection
   int64_t idle_ms = 25'000;            // 0: as long as the server keeps it
   int64_t age_ms = 0;                  // 0: any. Jittered by up to a tenth, downwards
-  uint32_t idle_floor = 1;             // kept idle whatever the load, within idle_ms
+  uint32_t idle_floor = 1;             // kept idle whatever the load, within idle_ms; and until
+                                       // the next purge one of every key that requests bring
   uint32_t groups_max = 1024;          // different keys
   bool operator==(const PoolLimits&) const = default;
 };

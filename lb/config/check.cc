@@ -18,8 +18,8 @@ const char* word_of(Protocol protocol) {
 }
 
 const char* family_text(int family) {
-  if (family == AF_UNIX) return "a unix socket";
-  return family == AF_INET ? "an address of IPv4" : "an address of IPv6";
+  if (family == AF_UNIX) return "is a unix socket";
+  return family == AF_INET ? "has an IPv4 address" : "has an IPv6 address";
 }
 
 // The key that is `path` deep in `node`, or null.
@@ -236,7 +236,7 @@ class Checker {
     if (at == nullptr) at = node.find(foreign ? "source" : "socket");
     if (at == nullptr) at = address;
     if (at == nullptr) return;
-    const std::string who = "server \"" + server.name + "\" is " + family_text(family);
+    const std::string who = "server \"" + server.name + "\" " + family_text(family);
     Diagnostic& error =
         foreign
             ? report_.error("E0227", at->span,

@@ -86,10 +86,11 @@ class Clients(ReuseCase):
         self.assertEqual([len(names) for names in conns.values()], [1] * 4)
         self.assertEqual(len(set.union(*conns.values())), 4)
 
-    def test_each_header_has_a_connection_and_each_client_its_header(self):
-        """Other address, other port, other TLV (unique_id): another connection. The same from another client connection,
-        too: a header is its client's own, as a login is."""
-        versions = {"v1": 'send_proxy_protocol = "v1"', "v2": 'send_proxy_protocol = "v2"',
+    def test_equal_headers_share_and_distinct_ones_never_do(self):
+        """Other address, other port, other TLV: another connection. The same header on another client connection, as
+        a balancer in front sends it that makes several for one client: the same one. What has an identifier of its own
+        (unique_id) is its client connection's, and ends with it."""
+        versions = {"v1": 'send_proxy_protocol = "v1"', "v2": 'send_proxy_protocol = "v2"\nsend_proxy_tlvs = ["crc32c"]',
                     "tlv": 'send_proxy_protocol = "v2"\nsend_proxy_tlvs = ["unique_id", "crc32c"]'}
         origin = self.reporting(proxied=True)
         self.balance(*(self.upstream(name, ALWAYS, [origin], more) for name, more in versions.items()), listener=PROXIED)
@@ -100,19 +101,58 @@ class Clients(ReuseCase):
             for visitor, source in visitors:
                 for upstream in versions:
                     answer = visitor.ask(upstream=upstream)
-                    self.assertEqual(answer.conn, own.setdefault((visitor.tag, upstream), answer.conn))
+                    user = visitor.tag if upstream == "tlv" else source
+                    self.assertEqual(answer.conn, own.setdefault((user, upstream), answer.conn))
                     self.assertEqual(answer.response.get("x-pp-src"), source)
-        self.assertEqual(len(set(own.values())), len(sources) * len(versions))
+        self.assertEqual(len(own), 2 * 4 + 5)
+        self.assertEqual(len(set(own.values())), len(own))
         headers = {self.conn(own[visitor.tag, "tlv"]).proxy_header for visitor, _ in visitors}
         self.assertEqual(len(headers), len(visitors))  # The identifiers differ where all else is equal.
-        gone, source = visitors[0]
-        gone.leave()
+        for visitor, _ in visitors:
+            visitor.leave()
+        for visitor, source in visitors:
+            self.wait_closed(own[visitor.tag, "tlv"])
+        again = self.of(*sources[0])
         for upstream in versions:
-            self.wait_closed(own[gone.tag, upstream])
-            again = self.of(*sources[0])
             answer = again.ask(upstream=upstream)
-            self.assertNotIn(answer.conn, own.values())
-            self.assertEqual(answer.response.get("x-pp-src"), source)
+            self.assertEqual(answer.response.get("x-pp-src"), visitors[0][1])
+            if upstream == "tlv":
+                self.assertNotIn(answer.conn, own.values())
+            else:
+                self.assertEqual(answer.conn, own[visitors[0][1], upstream])
+
+    def test_at_once_equal_headers_have_a_connection_each(self):
+        origin = self.reporting(proxied=True)
+        self.balance(self.upstream("app", ALWAYS, [origin], 'send_proxy_protocol = "v2"'), listener=PROXIED)
+        visitors = [self.of("192.0.2.1", 1000) for _ in range(4)]
+        names = self.park(4, visitors=visitors)
+        self.assertEqual(len(set(names)), 4)
+        self.assertIn(self.of("192.0.2.1", 1000).ask().conn, names)
+        self.assertNotIn(self.of("192.0.2.1", 1001).ask().conn, names)
+        self.assertEqual({conn.proxy_source for conn in origin.connections.values()}, {"192.0.2.1:1000", "192.0.2.1:1001"})
+
+    def test_the_header_of_a_clients_own_ends_is_its_alone(self):
+        """Nobody else could use the connection, so it is not left idle when the client goes; clients who take turns keep
+        theirs, however few requests run at once."""
+        origin = self.reporting(proxied=True)
+        self.balance(self.upstream("app", 'reuse = "always"', [origin], 'send_proxy_protocol = "v1"'))
+        visitors = [self.visitor() for _ in range(6)]
+        rounds = [[visitor.ask().conn for visitor in visitors] for _ in range(3)]
+        self.assertEqual(rounds[1:], rounds[:1] * 2)
+        self.assertEqual(len(set(rounds[0])), len(visitors))
+        self.assertEqual(self.gauge(state=Names.IDLE), 0)
+        visitors[0].leave()
+        self.wait_closed(rounds[0][0])
+        self.assertEqual(len(origin.open_conns), len(visitors) - 1)
+
+    def test_clients_behind_a_balancer_who_take_turns_keep_their_connections(self):
+        """With the default limits, and one request at a time: one idle connection per header."""
+        origin = self.reporting(proxied=True)
+        self.balance(self.upstream("app", 'reuse = "always"', [origin], 'send_proxy_protocol = "v2"'), listener=PROXIED)
+        visitors = [self.of("192.0.2.1", 1000 + number) for number in range(6)]
+        rounds = [[visitor.ask().conn for visitor in visitors] for _ in range(3)]
+        self.assertEqual(rounds[1:], rounds[:1] * 2)
+        self.assertEqual(len(set(rounds[0])), len(visitors))
 
 
 class NamesCase(TlsCase):

@@ -85,7 +85,7 @@ TEST_CASE("config: source of another family than the server -> E0227 under it") 
   const Seen own = only_error(load("{ address = '[::1]:1', source = '10.0.0.5' }"));
   CHECK(own.code == "E0227");
   CHECK(own.under == "'10.0.0.5'");
-  CHECK(own.message.find("is an address of IPv6") != std::string::npos);
+  CHECK(own.message.find("has an IPv6 address") != std::string::npos);
   CHECK(own.notes == 1);
   const Seen shared = only_error(load(
       "{ address = '10.0.0.1:1' }, { name = 'b', address = '[::1]:1' }", "source = '10.0.0.5'\n"));

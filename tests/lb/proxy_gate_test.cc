@@ -308,8 +308,35 @@ TEST_CASE("L4Session: TLVs of the client's header -> passed on with a unique id 
   CHECK(proxy::find_tlv(again.header.tlvs, proxy::Tlv::kUniqueId) != id);
 }
 
-TEST_CASE("Exchange: send_proxy_protocol -> a header per connection, which no other client uses") {
-  for (const char* reuse : {"safe", "aggressive", "always", "auto", "never"}) {
+TEST_CASE("proxy gate: whose header can be nobody else's") {
+  constexpr auto kV1 = config::ProxySend::kV1;
+  constexpr auto kV2 = config::ProxySend::kV2;
+  Slab<TlvRoom> rooms{4};
+  const PeerAddress ip{.ip = {192, 0, 2, 7}, .port = 5, .family = PeerAddress::Family::kIPv4};
+  ClientOrigin origin(ip, rooms);
+  ClientOrigin unix_origin({}, rooms);
+  // The ends of the client's own socket.
+  CHECK(is_own_header(kV1, {}, ip, origin));
+  CHECK(is_own_header(kV2, {.crc32c = true}, ip, origin));
+  // No addresses: all say the same.
+  CHECK_FALSE(is_own_header(kV1, {}, {}, unix_origin));
+  CHECK_FALSE(is_own_header(kV2, {}, ip, unix_origin));
+  CHECK_FALSE(is_own_header(kV2, {}, {}, origin));
+  // A header that came may come again; an identifier does not.
+  origin.carried = true;
+  CHECK_FALSE(is_own_header(kV1, {}, ip, origin));
+  CHECK_FALSE(is_own_header(kV2, {.authority = true, .ssl = true}, ip, origin));
+  CHECK(is_own_header(kV2, {.unique_id = true}, ip, origin));
+  CHECK(is_own_header(kV2, {.unique_id = true}, {}, unix_origin));
+}
+
+TEST_CASE("Exchange: send_proxy_protocol -> equal headers share as `reuse` says, others never do") {
+  const std::string other = "PROXY TCP4 192.0.2.8 198.51.100.1 5555 443\r\n";
+  const std::string port = "PROXY TCP4 192.0.2.7 198.51.100.1 5556 443\r\n";
+  // After two requests the connection is proven, so all but these let a first request take it.
+  for (const auto& [reuse, shares] :
+       {std::pair{"safe", false}, std::pair{"aggressive", true}, std::pair{"always", true},
+        std::pair{"auto", true}, std::pair{"never", false}}) {
     CAPTURE(reuse);
     OneWorker world({mirror},
                     "send_proxy_protocol = \"v1\"\npool.reuse = \"" + std::string(reuse) + "\"\n",
@@ -322,21 +349,49 @@ TEST_CASE("Exchange: send_proxy_protocol -> a header per connection, which no ot
     CHECK(count_of(one.received(), "HTTP/1.1 200") == 2);
     CHECK(count_of(one.received(), kHeader) == 1);
     CHECK(world.server(0).connects.get() == 1);
-    const std::string other = "PROXY TCP4 192.0.2.8 198.51.100.1 5555 443\r\n";
-    const std::string got = world.ask(other + kGet);
-    CHECK(count_of(got, other) == 1);
-    CHECK(world.server(0).connects.get() == 2);
-    // Even the same ends once more are another client.
-    CHECK(count_of(world.ask(kHeader + kGet), kHeader) == 1);
+    CHECK(count_of(world.ask(other + kGet), other) == 1);
+    CHECK(count_of(world.ask(port + kGet), port) == 1);
     CHECK(world.server(0).connects.get() == 3);
+    // The same header once more: it is sent, or its connection has begun with it already.
+    const std::string again = world.ask(kHeader + kGet);
+    CHECK(count_of(again, "HTTP/1.1 200") == 1);
+    CHECK(count_of(again, kHeader) == (shares ? 0 : 1));
+    CHECK(world.server(0).connects.get() == (shares ? 3 : 4));
+    one.finish();
+    world.run(50);
+    const bool own = std::string_view(reuse) == "never";
+    CHECK(world.server(0).pool.closed[static_cast<size_t>(CloseReason::kSessionEnd)].get() ==
+          (own ? 1 : 0));
+  }
+}
+
+TEST_CASE("Exchange: send_proxy_protocol with a client's own ends, or an identifier -> its alone") {
+  for (const bool carried : {false, true}) {
+    CAPTURE(carried);
+    const std::string plan =
+        carried ? "send_proxy_protocol = \"v2\"\nsend_proxy_tlvs = [\"unique_id\"]\n"
+                : "send_proxy_protocol = \"v1\"\n";
+    const std::string head = carried ? kHeader : "";
+    OneWorker world({mirror}, plan + "pool.reuse = \"always\"\n",
+                    carried ? accept("required") : "");
+    SimConnection& one = world.client({head + kGet});
+    world.run(50);
+    one.send(kGet);
+    world.run(50);
+    CHECK(count_of(one.received(), "HTTP/1.1 200") == 2);
+    CHECK(world.server(0).connects.get() == 1);
+    CHECK(count_of(world.ask(head + kGet), "HTTP/1.1 200") == 1);
+    CHECK(world.server(0).connects.get() == 2);
     // Gone with its client.
     one.finish();
     world.run(50);
     CHECK(world.server(0).pool.closed[static_cast<size_t>(CloseReason::kSessionEnd)].get() == 1);
+    CHECK(world.server(0).pool.places[static_cast<size_t>(Place::kIdleSafe)].get() == 0);
   }
 }
 
-TEST_CASE("Exchange: a private connection is found dead -> the fresh one has a header as well") {
+TEST_CASE(
+    "Exchange: a connection with a header is found dead -> the fresh one has a header as well") {
   uint64_t asked = 0;
   OneWorker world({[&](SimConnection& connection, std::string_view bytes) -> size_t {
                     // The second request finds its connection being closed.

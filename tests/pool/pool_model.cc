@@ -372,8 +372,12 @@ void Model::park(int id, Verdict verdict, const Closures& closed) {
   Conn& conn = conns.at(id);
   const Pool& p = pools.at(conn.pool);
   const std::vector<int> have = idle(conn.pool);
+  const bool first_of_key =
+      conn.key != "fixed" && std::none_of(have.begin(), have.end(), [&](int other) {
+        return conns.at(other).key == conn.key;
+      });
   const bool enough =
-      have.size() >= p.limits.idle_floor &&
+      !first_of_key && have.size() >= p.limits.idle_floor &&
       used(conn.pool) + have.size() > std::max(p.need, p.peak) + p.limits.idle_floor;
   if (enough) {
     demand(verdict == Verdict::kClosed, "kept more than the load needs", id);

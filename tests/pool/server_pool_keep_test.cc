@@ -272,6 +272,34 @@ TEST_CASE("ServerPool: connections that no request may take do not pile up") {
   }
 }
 
+// Goal: clients that take turns, one request in flight at a time, do not drive out each other's
+// only connection, which nobody else can use. Of the rest the purge takes care, and the limits.
+TEST_CASE("ServerPool: each key that requests bring keeps one idle connection, not two") {
+  PoolFixture f({.mode = ReuseMode::kAlways, .idle_floor = 0});
+  std::vector<std::string> names;
+  for (int i = 0; i < 50; ++i) names.push_back("client" + std::to_string(i));
+  std::vector<FakeConn*> conns;
+  for (const std::string& name : names) {
+    const ConnKey key = f.shard.key(name);
+    CHECK(f.pick(&key, kLater) == nullptr);
+    conns.push_back(&f.open(&key));
+    CHECK(f.finish(*conns.back()) == Verdict::kParked);
+  }
+  CHECK(f.pool.idle() == names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    const ConnKey key = f.shard.key(names[i]);
+    CHECK(f.pick(&key, kLater) == conns[i]);
+    CHECK(f.finish(*conns[i]) == Verdict::kParked);
+  }
+  const ConnKey key = f.shard.key(names[0]);
+  CHECK(f.finish(f.open(&key)) == Verdict::kClosed);
+  CHECK(f.closed(CloseReason::kUnneeded) == 1);
+  for (int i = 0; i < 10 && f.pool.idle() > 0; ++i) f.pool.purge(f.now_ms += ServerPool::kPurgeMs);
+  CHECK(f.pool.idle() == 0);
+  CHECK(f.pool.groups() == 1);
+  f.reap();
+}
+
 // Method: random loads; at each purge what it says it closed, it closed, and within its bounds.
 TEST_CASE("ServerPool: purge closes at least 0 and at most what is idle, and ends at the floor") {
   for (uint64_t seed = 1; seed <= 300; ++seed) {
