@@ -134,11 +134,13 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   // The header that fresh connections begin with; empty: none, or out of memory.
   [[nodiscard]] std::string_view proxy_header();
   void connection_ready();
-  void reserve_connection(bool login);
+  void reserve_connection(PrivateReason reason);
   void connect_failed(int error);
   void attempt_failed(std::string_view cause, bool timed_out, uint16_t status = 503);
   [[nodiscard]] bool try_again_after_stale();
   void note_denied();
+  void retry_over(RetryOutcome outcome);
+  void note_answered();
 
   // The request's way to the server (exchange.cc).
   size_t send_head(std::string_view bytes);
@@ -261,11 +263,13 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   bool send_broken_ = false;       // the server takes no more of it
   bool response_started_ = false;  // any byte of the final head was given to the client
   bool keep_alive_ = false;        // the client's connection afterwards
-  uint8_t stale_picks_ = 0;        // idle connections that were found dead
-  bool login_ = false;             // the connection carries a login, so it is this client's alone
-  bool in_turn_ = false;           // inside on_turn()
-  bool proxy_due_ = false;         // the connection is fresh: a PROXY header goes first
-  bool header_is_own_ = false;     // nobody else's connection can begin with its PROXY header
+  RetryCause next_retry_ = RetryCause::kNone;  // why there will be another try
+  RetryCause retry_ = RetryCause::kNone;       // why there is the one under way
+  uint8_t stale_picks_ = 0;                    // idle connections that were found dead
+  bool login_ = false;          // the connection carries a login, so it is this client's alone
+  bool in_turn_ = false;        // inside on_turn()
+  bool proxy_due_ = false;      // the connection is fresh: a PROXY header goes first
+  bool header_is_own_ = false;  // nobody else's connection can begin with its PROXY header
   bool was_reused_ = false;
   bool client_ended_ = false;
   bool head_ends_ = false;   // HTTP/2 to the server: the response has no body

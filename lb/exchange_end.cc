@@ -168,6 +168,7 @@ void Exchange::on_client_gone() {
 void Exchange::release_all() {
   RW_CHECK(state_ != State::kDone);
   if (state_ == State::kQueued) upstream_->leave_queue(*this);
+  retry_over(ended_by_ == EndedBy::kClient ? RetryOutcome::kAbandoned : RetryOutcome::kFailed);
   let_go_of_server();
   state_ = State::kDone;
   ListenerStats& stats = client_.listener().stats();

@@ -29,10 +29,7 @@ void Exchange::on_server_bytes(std::span<const std::byte> bytes) {
   // Bytes before the request was sent: whatever this is, it is no answer to it.
   if (state_ == State::kSendHead) return bad_response("bytes before the request");
   RW_CHECK(state_ == State::kRelay);
-  if (first_byte_us_ == 0) {
-    first_byte_us_ = worker_.now_us();
-    kept_body_.clear(worker_.chunks());
-  }
+  if (first_byte_us_ == 0) note_answered();
   if (response_started_) return relay_response({}, text_of(bytes));
   if (response_in_.empty()) return read_response_head(text_of(bytes));
   const config::Limits& limits = client_.listener().config().limits;
@@ -135,7 +132,7 @@ void Exchange::start_response(std::string_view rest) {
   // Whoever is asked to log in here does so for the connection.
   if (conn_ != nullptr && (status_ == 401 || status_ == 407) && http1::binds_connection(head)) {
     login_ = true;
-    reserve_connection(true);
+    reserve_connection(PrivateReason::kChallenge);
   }
   // A stream's body comes bare, and the stream says where it ends.
   response_body_.start(server_stream_ != nullptr ? BodyKind::kUntilClose : head.body,

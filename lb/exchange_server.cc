@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <utility>
+
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "lb/client_conn.h"
@@ -39,7 +41,11 @@ Exchange::Step Exchange::do_pick_server() {
     return answer(503, EndedBy::kProxy, "no server is available");
   }
   server_ = picked.server;
-  if (attempts_ > 0) upstream_->stats().retries.add();
+  if (next_retry_ != RetryCause::kNone) {
+    upstream_->stats().retries.add();
+    retry_over(RetryOutcome::kFailed);
+    retry_ = std::exchange(next_retry_, RetryCause::kNone);
+  }
   ++attempts_;
   state_ = State::kTakeConn;
   return Step::kNext;
@@ -157,7 +163,9 @@ ServerSlot::Taken Exchange::take_connection() {
   // After two dead ones the third try takes no chances.
   const PickRules rules{.first = stream_ == nullptr && client_.requests() <= 1,
                         .repeatable = http1::is_idempotent(head.method) && can_be_kept,
-                        .fresh = stale_picks_ >= kStalePicksMax};
+                        .fresh = stale_picks_ >= kStalePicksMax,
+                        // A client of HTTP/1 has nothing else in flight.
+                        .session = stream_ == nullptr ? nullptr : &own};
   return slot.take(*this, key, rules);
 }
 
@@ -179,17 +187,21 @@ void Exchange::connection_ready() {
   // Where nobody else has the same header, nobody could use it once this client is gone.
   const bool own = header_is_own_ || upstream_->config().pool.reuse == ReuseMode::kNever;
   // Over HTTP/2 nobody logs in for a connection (RFC 9113 9.2 leaves none to one request).
-  if (conn_ != nullptr && (login_ || own)) reserve_connection(login_);
+  if (conn_ == nullptr || !(login_ || own)) return;
+  const PrivateReason shared_by_nobody =
+      named ? PrivateReason::kProxyHeader : PrivateReason::kNever;
+  reserve_connection(login_ ? PrivateReason::kLogin : shared_by_nobody);
 }
 
 // The connection becomes the client's own: because of a login that it carries, for the whole
 // upstream, or because nothing is shared here.
-void Exchange::reserve_connection(bool login) {
+void Exchange::reserve_connection(PrivateReason reason) {
   ServerSlot& slot = server_->slot;
+  const bool login = reason == PrivateReason::kLogin || reason == PrivateReason::kChallenge;
   const TargetRef target =
       login ? TargetRef{.kind = TargetRef::Kind::kUpstream, .object = upstream_}
             : TargetRef{.kind = TargetRef::Kind::kServer, .object = &slot.pool()};
-  slot.reserve(*conn_, client_.private_conns(), target);
+  slot.reserve(*conn_, client_.private_conns(), target, reason);
 }
 
 // A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.
@@ -200,9 +212,11 @@ void Exchange::attempt_failed(std::string_view cause, bool timed_out, uint16_t s
   upstream_->release(*server_);
   server_ = nullptr;
   if (attempts_ <= upstream_->config().retry.attempts) {
+    next_retry_ = RetryCause::kConnect;
     state_ = State::kPickServer;
     return;
   }
+  upstream_->stats().denied_attempts.add();
   if (timed_out) upstream_->stats().timeouts.add();
   answer(status, EndedBy::kServer, cause);
 }
@@ -233,6 +247,20 @@ void Exchange::on_server_connected(int error) {
   if (state_ == State::kSendHead) resume_client();
 }
 
+// The try under way, if it was not the first one, has come to its end.
+void Exchange::retry_over(RetryOutcome outcome) {
+  if (retry_ == RetryCause::kNone) return;
+  upstream_->stats().retried[static_cast<size_t>(retry_)][static_cast<size_t>(outcome)].add();
+  retry_ = RetryCause::kNone;
+}
+
+// The server began to answer: from here on nothing is repeated.
+void Exchange::note_answered() {
+  first_byte_us_ = worker_.now_us();
+  kept_body_.clear(worker_.chunks());
+  retry_over(RetryOutcome::kAnswered);
+}
+
 // It met a dead reused connection and is not repeated.
 void Exchange::note_denied() {
   UpstreamStats& stats = upstream_->stats();
@@ -253,7 +281,7 @@ bool Exchange::try_again_after_stale() {
   send_broken_ = false;
   server_ended_ = false;
   --attempts_;
-  upstream_->stats().retries.add();
+  next_retry_ = RetryCause::kStale;
   upstream_->stats().retries_stale.add();
   forget_response();
   server_->stats().responses[0].add();

@@ -114,10 +114,7 @@ size_t Exchange::forward_by_stream(std::string_view head, std::string_view bytes
 }
 
 void Exchange::on_stream_head(const h2::HeadBuilder& head, bool end) {
-  if (first_byte_us_ == 0) {
-    first_byte_us_ = worker_.now_us();
-    kept_body_.clear(worker_.chunks());
-  }
+  if (first_byte_us_ == 0) note_answered();
   const config::Limits& limits = client_.listener().config().limits;
   response_parser_ = worker_.take_parser();
   response_parser_->start_response(
@@ -192,7 +189,7 @@ void Exchange::on_stream_lost(bool unseen, h2::ErrorCode code, std::string_view 
     ++stale_picks_;
     server_ended_ = false;
     --attempts_;
-    upstream_->stats().retries.add();
+    next_retry_ = stale && !unseen ? RetryCause::kStale : RetryCause::kUnseen;
     (stale && !unseen ? upstream_->stats().retries_stale : upstream_->stats().retries_unseen).add();
     forget_response();
     server_->stats().responses[0].add();

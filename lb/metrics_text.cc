@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lb/admin/metrics.h"
+#include "lb/metrics_pools.h"
 
 namespace ringway {
 namespace {
@@ -87,6 +88,9 @@ constexpr Line<UpstreamStats> kUpstreamLines[] = {
     {"ringway_upstream_retries_denied_body_total",
      "Failed on a dead reused connection: their body was not kept.", MetricType::kCounter,
      &UpstreamStats::denied_body},
+    {"ringway_upstream_retries_denied_attempts_total",
+     "Failed since no server could be reached and no attempt was left.", MetricType::kCounter,
+     &UpstreamStats::denied_attempts},
     {"ringway_upstream_no_server_total", "Refused since no server was available.",
      MetricType::kCounter, &UpstreamStats::no_server},
     {"ringway_upstream_bad_responses_total", "Malformed or cut responses.", MetricType::kCounter,
@@ -232,141 +236,20 @@ void write_upstreams(MetricsWriter& out, const Snapshot& snapshot) {
       out.sample(labels, total(upstream->shard, line.counter));
     }
   }
-}
-
-// Calls `write` for every server, with its labels.
-template <typename Write>
-void for_each_server(const Snapshot& snapshot, Write write) {
-  for (size_t i = 0; i < snapshot.servers.size(); ++i) {
-    for (const auto& server : snapshot.servers[i]) {
-      const MetricLabel labels[] = {{"upstream", snapshot.upstreams[i]->name},
-                                    {"server", server->name}};
-      write(MetricLabels(labels), *server);
-    }
-  }
-}
-
-struct Family {
-  const char* name;
-  const char* help;
-  MetricType type;
-  std::string_view label;
-};
-
-// One family for a whole array of counters, told apart by its label.
-template <size_t kCount>
-void write_array(MetricsWriter& out, const Snapshot& snapshot, const Family& family,
-                 const std::array<std::string_view, kCount>& names,
-                 std::array<Counter, kCount> PoolStats::*array, size_t from = 0) {
-  out.family(family.name, family.help, family.type);
-  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
-    for (size_t i = from; i < kCount; ++i) {
-      uint64_t sum = 0;
-      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*array)[i].get();
-      const MetricLabel with_name[] = {labels[0], labels[1], {family.label, names[i]}};
-      out.sample(with_name, sum);
-    }
-  });
-}
-
-// One histogram of each server's.
-template <typename Of>
-void write_times(MetricsWriter& out, const Snapshot& snapshot, const char* name, const char* help,
-                 Of histogram_of) {
-  out.family(name, help, MetricType::kHistogram);
-  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
-    LatencySnapshot sum;
-    for (auto& cell : server.shard.stats) sum.add(histogram_of(cell.stats));
-    out.histogram(labels, sum);
-  });
-}
-
-// Each shard learns by itself: what counts is the shortest.
-void write_learned(MetricsWriter& out, const Snapshot& snapshot) {
-  out.family("ringway_server_learned_idle_seconds",
-             "How long connections stay idle by what the server has shown; 0: nothing yet.",
-             MetricType::kGauge);
-  for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
-    uint64_t shortest_ms = 0;
-    for (auto& cell : server.shard.stats) {
-      const uint64_t learned_ms = cell.stats.pool.learned_ms.get();
-      if (shortest_ms == 0 || (learned_ms != 0 && learned_ms < shortest_ms)) {
-        shortest_ms = learned_ms;
+  out.family("ringway_upstream_retry_outcomes_total",
+             "Further tries of HTTP requests, by why there was one and what became of it.",
+             MetricType::kCounter);
+  for (const auto& upstream : snapshot.upstreams) {
+    for (size_t cause = 0; cause < kRetryCauseNames.size(); ++cause) {
+      for (size_t outcome = 0; outcome < kRetryOutcomeNames.size(); ++outcome) {
+        uint64_t sum = 0;
+        for (auto& cell : upstream->shard.stats) sum += cell.stats.retried[cause][outcome].get();
+        const MetricLabel labels[] = {{"upstream", upstream->name},
+                                      {"cause", kRetryCauseNames[cause]},
+                                      {"outcome", kRetryOutcomeNames[outcome]}};
+        out.sample(labels, sum);
       }
     }
-    out.sample(labels, static_cast<double>(shortest_ms) / 1000);
-  });
-}
-
-void write_pools(MetricsWriter& out, const Snapshot& snapshot) {
-  write_array(
-      out, snapshot,
-      {"ringway_server_connections", "Connections by where they are.", MetricType::kGauge, "state"},
-      kPlaceNames, &PoolStats::places, 1);
-  write_array(out, snapshot,
-              {"ringway_server_reuse_total", "Requests by how they got a connection.",
-               MetricType::kCounter, "how"},
-              kHowNames, &PoolStats::handed);
-  write_array(
-      out, snapshot,
-      {"ringway_server_reuse_misses_total", "Requests that got a fresh connection, by the reason.",
-       MetricType::kCounter, "reason"},
-      kMissNames, &PoolStats::missed);
-  write_array(out, snapshot,
-              {"ringway_server_closes_total", "Connections closed, by the reason.",
-               MetricType::kCounter, "reason"},
-              kCloseReasonNames, &PoolStats::closed);
-  struct PoolLine {
-    const char* name;
-    const char* help;
-    MetricType type;
-    Counter PoolStats::*counter;
-  };
-  constexpr PoolLine kLines[] = {
-      {"ringway_server_parked_total", "Connections that were kept for reuse.", MetricType::kCounter,
-       &PoolStats::parked},
-      {"ringway_server_private_total", "Connections that became one client's own.",
-       MetricType::kCounter, &PoolStats::reserved},
-      {"ringway_server_private_unkept_total", "Private connections that no session could keep.",
-       MetricType::kCounter, &PoolStats::unkept},
-      {"ringway_server_key_groups", "Different keys among the connections, summed over shards.",
-       MetricType::kGauge, &PoolStats::groups},
-      {"ringway_server_needed_connections",
-       "Connections in use at once that the purge of idle ones reckons with, summed over shards.",
-       MetricType::kGauge, &PoolStats::need},
-  };
-  for (const PoolLine& line : kLines) {
-    out.family(line.name, line.help, line.type);
-    for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
-      uint64_t sum = 0;
-      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*line.counter).get();
-      out.sample(labels, sum);
-    });
-  }
-  write_learned(out, snapshot);
-  write_times(
-      out, snapshot, "ringway_server_connect_seconds",
-      "Until a connection could be used, TLS included.",
-      [](const ServerStats& stats) -> auto& { return stats.connect_time; });
-  write_times(
-      out, snapshot, "ringway_server_borrow_seconds",
-      "From asking another shard until its idle connection was here.",
-      [](const ServerStats& stats) -> auto& { return stats.borrow_time; });
-  write_times(
-      out, snapshot, "ringway_server_idle_at_reuse_seconds",
-      "How long connections had been idle when they were used again.",
-      [](const ServerStats& stats) -> auto& { return stats.pool.idle_at_reuse; });
-  write_times(
-      out, snapshot, "ringway_server_idle_at_close_seconds",
-      "How long connections had been idle when the server ended them.",
-      [](const ServerStats& stats) -> auto& { return stats.pool.idle_at_close; });
-  out.family("ringway_upstream_queue_wait_seconds", "Waiting for a server to have room.",
-             MetricType::kHistogram);
-  for (const auto& upstream : snapshot.upstreams) {
-    LatencySnapshot sum;
-    for (auto& cell : upstream->shard.stats) sum.add(cell.stats.queue_wait);
-    const MetricLabel labels[] = {{"upstream", upstream->name}};
-    out.histogram(labels, sum);
   }
 }
 
@@ -540,7 +423,7 @@ std::string metrics_text(const MetricsInputs& inputs) {
   write_listeners(out, inputs.snapshot);
   write_upstreams(out, inputs.snapshot);
   write_servers(out, inputs.snapshot);
-  write_pools(out, inputs.snapshot);
+  write_pool_metrics(out, inputs.snapshot);
   write_shards(out, inputs.shards);
   write_tls(out, inputs.shards);
   if (inputs.certificates != nullptr) write_certificates(out, *inputs.certificates);

@@ -63,14 +63,32 @@ struct ListenerStats {
   LatencyHistogram duration;                     // of requests or L4 sessions
 };
 
+// Why an HTTP request was tried again, and what became of that try.
+enum class RetryCause : uint8_t {
+  kConnect,  // no connection to the server before
+  kStale,    // a reused connection was dead
+  kUnseen,   // the server had not looked at the request (HTTP/2)
+  kNone      // it is the first try
+};
+inline constexpr std::array<std::string_view, 3> kRetryCauseNames{"connect", "stale", "unseen"};
+enum class RetryOutcome : uint8_t {
+  kAnswered,  // the server began to answer
+  kFailed,
+  kAbandoned  // the client left before either
+};
+inline constexpr std::array<std::string_view, 3> kRetryOutcomeNames{"answered", "failed",
+                                                                    "abandoned"};
+
 // Per upstream and shard.
 struct UpstreamStats {
   Counter requests;
+  Counter retried[kRetryCauseNames.size()][kRetryOutcomeNames.size()];
   Counter retries;              // attempts after the first:
   Counter retries_stale;        // of those, since a reused connection was dead,
   Counter retries_unseen;       // or since the server had not looked at the request (HTTP/2)
   Counter denied_method;        // met a dead reused connection: the method forbids to repeat them
   Counter denied_body;          // the same: their body was not kept
+  Counter denied_attempts;      // no server could be reached, and no attempt was left
   Counter no_server;            // 503: none usable
   Counter bad_responses;        // 502: malformed or cut before its end
   Counter timeouts;             // 504

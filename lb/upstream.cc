@@ -2,6 +2,7 @@
 #include "lb/upstream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "lb/tls/server_name.h"
@@ -154,6 +155,37 @@ std::vector<NamedCount> counts_of(const std::array<Counter, kCount>& counters,
   return counts;
 }
 
+// The units of the limits that this shard holds, and has in use; none of what is not limited.
+std::vector<NamedCount> leases_of(const ShardServer& server) {
+  struct Share {
+    const BudgetShare& share;
+    const char* held;
+    const char* used;
+  };
+  std::vector<NamedCount> counts;
+  for (const Share& each : {Share{server.requests, "requests_held", "requests_used"},
+                            Share{server.connections, "connections_held", "connections_used"},
+                            Share{server.idle, "idle_held", "idle_used"}}) {
+    if (each.share.budget().max() == Budget::kOff) continue;
+    counts.push_back({each.held, static_cast<uint64_t>(each.share.granted())});
+    counts.push_back({each.used, static_cast<uint64_t>(each.share.used())});
+  }
+  return counts;
+}
+
+// The limits of the whole process; none of those that are off.
+std::vector<NamedCount> limits_of(const ServerBudgets& budgets) {
+  std::vector<NamedCount> counts;
+  for (const auto& [name, budget] :
+       {std::pair{"requests", &budgets.requests}, std::pair{"connections", &budgets.connections},
+        std::pair{"idle", &budgets.idle}}) {
+    if (budget->max() != Budget::kOff) {
+      counts.push_back({name, static_cast<uint64_t>(budget->max())});
+    }
+  }
+  return counts;
+}
+
 // Keys are bytes; what a person can read of them tells them apart.
 std::string key_text(const KeyGroup& group, const ServerPool& pool) {
   if (&group == &pool.fixed_group()) return "default";
@@ -185,7 +217,14 @@ void ShardUpstream::report(std::vector<PoolReport>& reports) const {
                          {"lent", stats.lent.get()}}},
                        {"got", counts_of(pool.handed, kHowNames)},
                        {"missed", counts_of(pool.missed, kMissNames)},
-                       {"closed", counts_of(pool.closed, kCloseReasonNames)}};
+                       {"closed", counts_of(pool.closed, kCloseReasonNames)},
+                       {"limits", limits_of(server->object->budgets)},
+                       {"leases", leases_of(*server)},
+                       {"blocks_removal",
+                        {{"requests", server->in_flight},
+                         {"log_lines", server->pins},
+                         {"connections", server->slot.pool().total()},
+                         {"waiting_to_join", server->slot.waiting()}}}};
       server->slot.pool().for_each_group([&](const KeyGroup& group) {
         if (report.keys.size() >= kKeysReported) return;
         report.keys.push_back({key_text(group, server->slot.pool()),
@@ -273,6 +312,8 @@ void ShardUpstream::settle() {
       const bool serves = waiting && !server->retired;
       server->requests.settle(serves && server->wants_request);
       server->connections.settle(serves && server->wants_connection);
+      note_asked(serves && server->wants_request, server->asked_request_us);
+      note_asked(serves && server->wants_connection, server->asked_connection_us);
       if (serves) continue;
       server->wants_request = false;
       server->wants_connection = false;
@@ -281,6 +322,14 @@ void ShardUpstream::settle() {
   if (waiting) return;
   restless_ = false;
   --context_.restless;
+}
+
+void ShardUpstream::note_asked(bool asked, int64_t& since_us) const {
+  if (!asked) {
+    since_us = 0;
+  } else if (since_us == 0) {
+    since_us = context_.pool.stream.io.now_us();
+  }
 }
 
 void ShardUpstream::check() const {
@@ -316,6 +365,13 @@ bool ShardUpstream::take_mail(ShardServer& server, const ShardMail& mail) {
     if (share == &server.idle) server.slot.free_idle();
   } else {
     share->collect();
+    int64_t& asked_us =
+        share == &server.requests ? server.asked_request_us : server.asked_connection_us;
+    if (share != &server.idle && asked_us != 0) {
+      const int64_t waited_us = context_.pool.stream.io.now_us() - asked_us;
+      server.stats().limit_wait.record(static_cast<uint64_t>(std::max<int64_t>(waited_us, 0)));
+      asked_us = 0;
+    }
     // Whoever still misses such a unit says so again.
     if (share == &server.requests) server.wants_request = false;
     if (share == &server.connections) server.wants_connection = false;

@@ -38,9 +38,12 @@ struct ShardServer {
   ShardServer(std::shared_ptr<ServerObject> from, const UpstreamContext& context,
               const SlotSpec& spec, SlotEvents& events)
       : object(std::move(from)),
-        requests(object->budgets.requests, context.shard, context.peers),
-        connections(object->budgets.connections, context.shard, context.peers),
-        idle(object->budgets.idle, context.shard, context.peers),
+        requests(object->budgets.requests, context.shard, context.peers,
+                 refills(context.shard, Limit::kRequests)),
+        connections(object->budgets.connections, context.shard, context.peers,
+                    refills(context.shard, Limit::kConnections)),
+        idle(object->budgets.idle, context.shard, context.peers,
+             refills(context.shard, Limit::kIdle)),
         slot(context.pool, spec, object->shard.at(context.shard),
              {.connections = &connections, .idle = &idle}, &events,
              {.server = object.get(),
@@ -59,10 +62,17 @@ struct ShardServer {
   uint32_t pins = 0;              // exchanges that will still log its name
   bool wants_request = false;     // somebody waits for a unit of `requests`
   bool wants_connection = false;  // the same of `connections`
-  bool retired = false;           // no longer configured
+  int64_t asked_request_us = 0;   // since when; 0: nothing was asked for
+  int64_t asked_connection_us = 0;
+  bool retired = false;  // no longer configured
 
   [[nodiscard]] ServerStats& stats() { return slot.stats(); }
   [[nodiscard]] bool empty() const { return in_flight == 0 && pins == 0 && slot.empty(); }
+
+ private:
+  [[nodiscard]] Counter* refills(uint32_t shard, Limit limit) const {
+    return &object->shard.at(shard).refills[static_cast<size_t>(limit)];
+  }
 };
 
 // What shards say to each other about a server. What it is about is an identity, looked up before
@@ -139,6 +149,7 @@ class ShardUpstream final : public SlotEvents, public WaitQueueOwner {
   static void serve_or_not(ShardServer& server, const ServerSettings& settings);
   void set_restless();
   void settle();
+  void note_asked(bool asked, int64_t& since_us) const;
   bool take_mail(ShardServer& server, const ShardMail& mail);
   ShardServer& count(uint32_t index);
 

@@ -184,6 +184,7 @@ bool BudgetShare::acquire_slowly() {
   if (budget_.wanting_.load() != 0) return false;
   const int64_t taken = budget_.take_chunk();
   if (taken == 0) return false;
+  if (refills_ != nullptr) refills_->add();
   granted_ += taken;
   ++used_;
   return_excess();
@@ -207,7 +208,9 @@ void BudgetShare::return_surplus() {
 }
 
 void BudgetShare::collect() {
-  granted_ += budget_.gifts_[shard_].exchange(0);
+  const uint32_t given = budget_.gifts_[shard_].exchange(0);
+  if (given > 0 && refills_ != nullptr) refills_->add();
+  granted_ += given;
 }
 
 void BudgetShare::settle(bool still_waiting) {

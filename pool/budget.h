@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/counters.h"
 
 namespace ringway {
 
@@ -120,8 +121,9 @@ class alignas(64) Budget {
 class BudgetShare {
  public:
   // `shard`: below budget.shards(), one share for each. `peers`: of this shard's thread.
-  BudgetShare(Budget& budget, uint32_t shard, BudgetPeers& peers)
-      : budget_(budget), peers_(peers), shard_(shard) {
+  // `refills`, if any, counts how often units came from the budget.
+  BudgetShare(Budget& budget, uint32_t shard, BudgetPeers& peers, Counter* refills = nullptr)
+      : budget_(budget), peers_(peers), refills_(refills), shard_(shard) {
     RW_CHECK(shard < budget.shards());
   }
   // REQUIRES: used() == 0. Returns what it holds.
@@ -191,6 +193,7 @@ class BudgetShare {
 
   Budget& budget_;
   BudgetPeers& peers_;
+  Counter* refills_;
   int64_t used_ = 0;
   int64_t granted_ = 0;
   int64_t surplus_max_ = 0;  // for the limit seen last

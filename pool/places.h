@@ -17,6 +17,7 @@ enum class Place : uint8_t {
   kConnecting,    // counted; in no list
   kBusy,          // one exclusive user, or a full multiplexed one; in no list
   kAvailable,     // multiplexed, in use, with room for more; in its group's available list
+  kHeld,          // multiplexed, in use by one session and for no other; in that session's entry
   kSessionBusy,   // private, in use; in its session's entry
   kSessionIdle,   // private, idle; in its session's entry
   kIdleUnproven,  // idle; in its group's list and the LRU
@@ -25,16 +26,20 @@ enum class Place : uint8_t {
   kTransit,       // on its way to another shard; in no list, still counted here
   kClosing        // in no list; counted until its socket is closed
 };
-inline constexpr size_t kPlaces = 11;
+inline constexpr size_t kPlaces = 12;
 inline constexpr std::array<std::string_view, kPlaces> kPlaceNames = {
-    "new",           "connecting", "busy",     "available", "private_busy", "private_idle",
-    "idle_unproven", "idle_safe",  "draining", "transit",   "closing"};
+    "new",          "connecting",    "busy",      "available", "held",    "private_busy",
+    "private_idle", "idle_unproven", "idle_safe", "draining",  "transit", "closing"};
 
 [[nodiscard]] constexpr bool is_idle(Place place) {
   return place == Place::kIdleUnproven || place == Place::kIdleSafe;
 }
 [[nodiscard]] constexpr bool is_private(Place place) {
   return place == Place::kSessionBusy || place == Place::kSessionIdle;
+}
+// In the entry of a session: private, or held by it while it is in use.
+[[nodiscard]] constexpr bool in_session(Place place) {
+  return is_private(place) || place == Place::kHeld;
 }
 
 // Why a connection was closed; each is a counter.
@@ -69,11 +74,38 @@ inline constexpr std::array<std::string_view, kCloseReasons> kCloseReasonNames =
     "session_ended", "private_limit", "stale",    "reuse_disabled", "layer4",
     "ping_timeout"};
 
-// How a request came by its connection.
-enum class How : uint8_t { kFresh, kSession, kAvailable, kSafe, kUnproven, kBorrowed };
-inline constexpr size_t kHows = 6;
-inline constexpr std::array<std::string_view, kHows> kHowNames = {"fresh", "session",  "available",
-                                                                  "safe",  "unproven", "borrowed"};
+// What of the above can keep a connection that was given back from being parked.
+inline constexpr std::array<CloseReason, 11> kParkRefusals = {
+    CloseReason::kError,        CloseReason::kServerClose,   CloseReason::kUnneeded,
+    CloseReason::kIdleLimit,    CloseReason::kRequestsLimit, CloseReason::kAge,
+    CloseReason::kOutOfService, CloseReason::kDown,          CloseReason::kReplaced,
+    CloseReason::kPrivateLimit, CloseReason::kReuseOff};
+
+// How a request came by its connection. kAnticipated: by waiting for one that another request had
+// opened, or for room on it.
+enum class How : uint8_t {
+  kFresh,
+  kSession,
+  kAvailable,
+  kSafe,
+  kUnproven,
+  kBorrowed,
+  kAnticipated
+};
+inline constexpr size_t kHows = 7;
+inline constexpr std::array<std::string_view, kHows> kHowNames = {
+    "fresh", "session", "available", "safe", "unproven", "borrowed", "anticipated"};
+
+// Why a connection became one client's own.
+enum class PrivateReason : uint8_t {
+  kNever,       // reuse = "never"
+  kLogin,       // its request carried a login of the connection's (NTLM, Negotiate)
+  kChallenge,   // the server asked for one
+  kProxyHeader  // it began with the client's PROXY header
+};
+inline constexpr size_t kPrivateReasons = 4;
+inline constexpr std::array<std::string_view, kPrivateReasons> kPrivateReasonNames = {
+    "reuse_never", "login", "challenge", "proxy_header"};
 
 // Why a request got a fresh one.
 enum class Miss : uint8_t {

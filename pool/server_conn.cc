@@ -27,6 +27,7 @@ bool ServerConn::in_use() const {
   switch (place()) {
     case Place::kBusy:
     case Place::kAvailable:
+    case Place::kHeld:
     case Place::kSessionBusy:
     case Place::kDraining: return true;
     case Place::kNew:

@@ -119,9 +119,10 @@ class ServerConn final : public PooledConn,
 
   PoolContext& context_;
   ServerSlot& slot_;
-  ServerUser* user_ = nullptr;  // while connecting (null: opened ahead) or in use, by one
-  ServerMux* mux_ = nullptr;    // speaks HTTP/2, from connecting until it closes
-  JoinWaiters waiters_;         // for places on it, behind user_; first come, first served
+  ServerUser* user_ = nullptr;      // while connecting (null: opened ahead) or in use, by one
+  SessionStore* opener_ = nullptr;  // of user_ while connecting, see PickRules::session
+  ServerMux* mux_ = nullptr;        // speaks HTTP/2, from connecting until it closes
+  JoinWaiters waiters_;             // for places on it, behind user_; first come, first served
   Stream stream_;
   Timer timer_;
   int64_t connect_us_ = 0;           // when it began to connect

@@ -37,7 +37,8 @@ ServerPool::ServerPool(PoolMemory& memory, PoolStats& stats, const ConnKey& fixe
   fixed_ = memory_.groups.take(fixed);
   RW_CHECK(fixed_ != nullptr);
   fixed_->pinned_ = true;
-  idle_tree_.insert(*fixed_);
+  idle_trees_ = std::make_unique<IdleTree[]>(1);
+  idle_trees_[0].insert(*fixed_);
   group_count_ = 1;
   stats_.groups.add();
 }
@@ -45,50 +46,12 @@ ServerPool::ServerPool(PoolMemory& memory, PoolStats& stats, const ConnKey& fixe
 ServerPool::~ServerPool() {
   RW_CHECK(total_ == 0);
   RW_CHECK(session_entries_.empty());
-  idle_tree_.erase(idle_tree_.iterator_to(*fixed_));
+  IdleTree& tree = idle_tree(fixed_->hash());
+  tree.erase(tree.iterator_to(*fixed_));
   stats_.groups.sub();
   memory_.groups.give_back(fixed_);
-  RW_CHECK(idle_tree_.empty() && available_tree_.empty());
-}
-
-KeyGroup* ServerPool::find_group(const ConnKey* key) const {
-  if (key == nullptr) return fixed_;
-  if (key->single_use) return nullptr;  // Even if its bytes are those of others.
-  const auto found = idle_tree_.find(ByKey::Key{.hash = key->hash, .bytes = key->bytes}, ByKey());
-  return found == idle_tree_.end() ? nullptr : const_cast<KeyGroup*>(&*found);
-}
-
-KeyGroup* ServerPool::ensure_group(const ConnKey* key) {
-  if (KeyGroup* known = find_group(key)) return known;
-  if (key->single_use) return nullptr;
-  // Clients choose some keys, so their number is bounded: the one used longest ago makes room.
-  if (group_count_ >= limits_.groups_max) {
-    const size_t before = group_count_;
-    for (auto it = lru_.rbegin(); it != lru_.rend(); ++it) {
-      if (it->group_->pinned_ || it->group_->connections_ != 1) continue;
-      close(*it, CloseReason::kGroupLimit);
-      break;
-    }
-    if (group_count_ == before) return nullptr;
-  }
-  KeyGroup* group = memory_.groups.take(*key);
-  if (group == nullptr) return nullptr;
-  idle_tree_.insert(*group);
-  ++group_count_;
-  stats_.groups.add();
-  return group;
-}
-
-void ServerPool::leave_group(PooledConn& conn) {
-  KeyGroup* group = conn.group_;
-  if (group == nullptr) return;
-  conn.group_ = nullptr;
-  --group->connections_;
-  if (group->connections_ > 0 || group->pinned_) return;
-  idle_tree_.erase(idle_tree_.iterator_to(*group));
-  --group_count_;
-  stats_.groups.sub();
-  memory_.groups.give_back(group);
+  RW_CHECK(available_tree_.empty());
+  for (size_t i = 0; i < tops_; ++i) RW_CHECK(idle_trees_[i].empty());
 }
 
 // The table of docs/configuration.md: which list first, for this mode and kind of request. Later
@@ -126,6 +89,7 @@ void ServerPool::use(PooledConn& conn) {
   --conn.capacity_;
   ++conn.requests_;
   if (conn.requests_ >= conn.requests_max_) conn.capacity_ = 0;  // Its last one.
+  if (conn.place_ == Place::kHeld) return;
   const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
   if (conn.place_ != to) move_to(conn, to);
 }
@@ -133,7 +97,46 @@ void ServerPool::use(PooledConn& conn) {
 void ServerPool::add_request(PooledConn& conn) {
   RW_CHECK(takes_more(conn));
   use(conn);
-  stats_.handed[static_cast<size_t>(How::kAvailable)].add();
+  stats_.handed[static_cast<size_t>(How::kAnticipated)].add();
+}
+
+PooledConn* ServerPool::pick_held(SessionStore& store, const ConnKey* key) {
+  if (limits_.mode != ReuseMode::kSafe || retired_ || store.empty()) return nullptr;
+  SessionEntry* entry = store.find({.kind = TargetRef::Kind::kServer, .object = this}, this);
+  const KeyGroup* group = entry == nullptr ? nullptr : find_group(key);
+  if (group == nullptr) return nullptr;
+  // Each has a request of this session in flight, so they are few.
+  for (auto it = entry->conns_.rbegin(); it != entry->conns_.rend(); ++it) {
+    if (it->place_ != Place::kHeld || it->group_ != group || it->capacity_ == 0) continue;
+    use(*it);
+    stats_.handed[static_cast<size_t>(How::kAvailable)].add();
+    return &*it;
+  }
+  return nullptr;
+}
+
+void ServerPool::hold(PooledConn& conn, SessionStore& store) {
+  RW_CHECK(conn.place_ != Place::kHeld || &conn.entry_->store_ == &store);
+  if (limits_.mode != ReuseMode::kSafe) return;
+  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable) return;
+  // It has no group if nobody may share it, and others may be on it if the mode has changed since.
+  if (conn.streams_ > 1 || conn.group_ == nullptr) return;
+  const TargetRef target{.kind = TargetRef::Kind::kServer, .object = this};
+  SessionEntry* entry = store.find(target, this);
+  // No connection that must not be shared at all is given up for this.
+  const bool room = store.size() < store.limits().targets;
+  if (entry == nullptr && room) entry = store.ensure(target, *this);
+  if (entry == nullptr) return;
+  conn.entry_ = entry;
+  move_to(conn, Place::kHeld);
+}
+
+// Its session holds it no longer.
+void ServerPool::let_go(PooledConn& conn) {
+  SessionEntry& entry = *conn.entry_;
+  move_to(conn, Place::kBusy);
+  conn.entry_ = nullptr;
+  SessionStore::release(entry);
 }
 
 ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) {
@@ -147,7 +150,7 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   KeyGroup* group = find_group(key);
   if (group == nullptr) {
     picked.miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
-  } else if (!group->available_.empty() && limits_.mode != ReuseMode::kNever) {
+  } else if (!group->available_.empty() && shares_in_use()) {
     picked.conn = &group->available_.front();
     picked.how = How::kAvailable;
   } else {
@@ -235,7 +238,8 @@ bool ServerPool::bind_further(PooledConn& conn, SessionStore& store, const Targe
   return true;
 }
 
-bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target) {
+bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const TargetRef& target,
+                              PrivateReason reason) {
   if (conn.private_) return bind_further(conn, store, target);
   RW_CHECK(conn.streams_ > 0);
   // More than one user: whose would it be? It gets no further one.
@@ -243,10 +247,11 @@ bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const Targe
     drain(conn);
     return false;
   }
+  if (conn.place_ == Place::kHeld) let_go(conn);
   RW_CHECK(conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable);
   conn.private_ = true;
   conn.capacity_ = 0;
-  stats_.reserved.add();
+  stats_.reserved[static_cast<size_t>(reason)].add();
   if (conn.place_ == Place::kAvailable) move_to(conn, Place::kBusy);
   SessionEntry* entry = store.ensure(target, *this);
   if (entry == nullptr) {
@@ -294,23 +299,29 @@ ServerPool::Verdict ServerPool::finish(PooledConn& conn, const FinishNotes& note
     on_capacity(conn, more(conn.capacity_));
     return Verdict::kInUse;
   }
+  if (conn.place_ == Place::kHeld) let_go(conn);
   CloseReason reason = CloseReason::kServerClose;
   const bool keep = may_keep(conn, notes, now_ms, reason);
   if (conn.place_ == Place::kDraining || !keep) {
     const bool by_server = conn.place_ == Place::kDraining && notes.clean && !retired_ &&
                            reason != CloseReason::kAge && reason != CloseReason::kRequestsLimit;
-    close(conn, by_server ? CloseReason::kServerClose : reason);
-    return Verdict::kClosed;
+    return refuse(conn, by_server ? CloseReason::kServerClose : reason);
   }
   conn.capacity_ = more(conn.capacity_);
   return conn.private_ ? keep_private(conn, now_ms) : park(conn, now_ms);
 }
 
+// It is not kept for a further use.
+ServerPool::Verdict ServerPool::refuse(PooledConn& conn, CloseReason reason) {
+  stats_.refused[static_cast<size_t>(reason)].add();
+  close(conn, reason);
+  return Verdict::kClosed;
+}
+
 ServerPool::Verdict ServerPool::keep_private(PooledConn& conn, int64_t now_ms) {
   SessionEntry& entry = *conn.entry_;
   if (entry.idle_ >= entry.store_.limits().idle_per_entry) {
-    close(conn, CloseReason::kPrivateLimit);
-    return Verdict::kClosed;
+    return refuse(conn, CloseReason::kPrivateLimit);
   }
   conn.idle_since_ms_ = now_ms;
   move_to(conn, Place::kSessionIdle);
@@ -319,7 +330,7 @@ ServerPool::Verdict ServerPool::keep_private(PooledConn& conn, int64_t now_ms) {
 
 uint32_t ServerPool::used() const {
   return count(Place::kConnecting) + count(Place::kBusy) + count(Place::kAvailable) +
-         count(Place::kDraining);
+         count(Place::kHeld) + count(Place::kDraining);
 }
 
 // One of the process's idle places; the own oldest gives its up for a younger one.
@@ -338,13 +349,9 @@ ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
   const uint32_t wanted = std::max(need_, peak_used_) + limits_.idle_floor;
   const bool first_of_key = !conn.group_->pinned_ && conn.group_->idle_ == 0;
   if (idle_now >= limits_.idle_floor && used() + idle_now > wanted && !first_of_key) {
-    close(conn, CloseReason::kUnneeded);
-    return Verdict::kClosed;
+    return refuse(conn, CloseReason::kUnneeded);
   }
-  if (!take_idle_unit()) {
-    close(conn, CloseReason::kIdleLimit);
-    return Verdict::kClosed;
-  }
+  if (!take_idle_unit()) return refuse(conn, CloseReason::kIdleLimit);
   conn.idle_since_ms_ = now_ms;
   stats_.parked.add();
   move_to(conn, conn.proven_ ? Place::kIdleSafe : Place::kIdleUnproven);
@@ -357,10 +364,12 @@ void ServerPool::on_capacity(PooledConn& conn, uint32_t free) {
     if (free == 0) close(conn, CloseReason::kServerClose);
     return;
   }
-  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable) return;
+  const bool held = conn.place_ == Place::kHeld;
+  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable && !held) return;
   const uint64_t left = conn.requests_max_ - std::min(conn.requests_max_, conn.requests_);
   conn.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(free, left));
   if (conn.close_after_ || conn.private_ || retired_) conn.capacity_ = 0;
+  if (held) return;
   const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
   if (conn.place_ != to) move_to(conn, to);
 }
@@ -369,6 +378,7 @@ void ServerPool::drain(PooledConn& conn) {
   if (is_idle(conn.place_) || conn.place_ == Place::kSessionIdle) {
     return close(conn, CloseReason::kServerClose);
   }
+  if (conn.place_ == Place::kHeld) let_go(conn);
   conn.close_after_ = true;
   conn.capacity_ = 0;
   if (conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable) {
@@ -481,6 +491,9 @@ void ServerPool::retire(CloseReason reason) {
     PooledConn& conn = available_tree_.begin()->available_.front();
     conn.capacity_ = 0;
     move_to(conn, Place::kDraining);
+  }
+  for (SessionEntry& entry : session_entries_) {
+    for (PooledConn& conn : entry.conns_) conn.capacity_ = 0;
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "core/base/prng.h"
 #include "core/base/slab.h"
@@ -52,8 +53,9 @@ struct PoolStats {
   std::array<Counter, kHows> handed;
   std::array<Counter, kMisses> missed;
   std::array<Counter, kCloseReasons> closed;
+  std::array<Counter, kCloseReasons> refused;     // not parked when given back; see kParkRefusals
+  std::array<Counter, kPrivateReasons> reserved;  // connections that became private
   Counter parked;
-  Counter reserved;                // connections that became private
   Counter unkept;                  // private ones that no session could keep
   Counter groups;                  // gauge: different keys
   Counter learned_ms;              // gauge: the idle life learned from the server, 0: none
@@ -67,6 +69,8 @@ struct PickRules {
   bool first = false;       // the first request of its client connection
   bool repeatable = false;  // idempotent and without a body, so that a stale pick costs nothing
   bool fresh = false;       // idle ones were found dead: make a new one
+  // Its client's, if the client may have others in flight on the same connection; see hold().
+  SessionStore* session = nullptr;
 };
 
 // How an exchange left its connection.
@@ -104,6 +108,14 @@ class ServerPool {
   [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target,
                                          const ConnKey* key);
 
+  // The same of those that the session holds: one with room for another request.
+  [[nodiscard]] PooledConn* pick_held(SessionStore& store, const ConnKey* key);
+  // In mode "safe" no client's request shares a connection with another client's in flight, so
+  // `conn`, multiplexed and just given to a request of this session, takes further ones of the same
+  // session only, until none is in flight. Without room for it in the session's store it takes none
+  // at all. In the other modes nothing happens.
+  void hold(PooledConn& conn, SessionStore& store);
+
   // Which idle connections the mode lets such a request use.
   enum class Usable : uint8_t { kNone, kProven, kAny };
   [[nodiscard]] Usable usable(const PickRules& rules) const;
@@ -117,14 +129,16 @@ class ServerPool {
   // It belongs to this session from now on. False: it cannot be kept, or it has several users; then
   // it gets no further one and is closed after use. One that is private already is found by an
   // upstream from now on if `target` is one. REQUIRES: it is in use, and nobody else's.
-  bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target);
+  bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target,
+                    PrivateReason reason = PrivateReason::kLogin);
   // One request is done with it. kClosed: on_pool_close() was called.
   Verdict finish(PooledConn& conn, const FinishNotes& notes, int64_t now_ms);
   // `conn`, multiplexed, gets one more request, of somebody who has waited for it: as pick(), but
   // this one. REQUIRES: takes_more(conn).
   void add_request(PooledConn& conn);
   [[nodiscard]] static bool takes_more(const PooledConn& conn) {
-    return conn.capacity() > 0 && (conn.place() == Place::kAvailable || is_idle(conn.place()));
+    return conn.capacity() > 0 && (conn.place() == Place::kAvailable ||
+                                   conn.place() == Place::kHeld || is_idle(conn.place()));
   }
   // A multiplexed connection takes `free` further requests from now on; an idle one that takes none
   // is closed. finish() counts one more by itself, so while more are in flight than the server now
@@ -200,7 +214,9 @@ class ServerPool {
   // Calls `visit(const KeyGroup&)` for every group, in the order of the tree.
   template <typename Visit>
   void for_each_group(Visit visit) const {
-    for (const KeyGroup& group : idle_tree_) visit(group);
+    for (size_t i = 0; i < tops_; ++i) {
+      for (const KeyGroup& group : idle_trees_[i]) visit(group);
+    }
   }
   // Walks everything and compares it with the counts. For tests and the simulator.
   void check() const;
@@ -212,22 +228,12 @@ class ServerPool {
   friend class SessionStore;
 
   struct ByKey {
-    struct Key {
-      uint64_t hash;
-      std::string_view bytes;
-    };
-    static bool less(uint64_t a_hash, std::string_view a, uint64_t b_hash, std::string_view b) {
-      return a_hash != b_hash ? a_hash < b_hash : a < b;
-    }
     bool operator()(const KeyGroup& a, const KeyGroup& b) const {
-      return less(a.hash(), a.bytes(), b.hash(), b.bytes());
+      return a.hash() != b.hash() ? a.hash() < b.hash() : a.bytes() < b.bytes();
     }
-    bool operator()(const Key& a, const KeyGroup& b) const {
-      return less(a.hash, a.bytes, b.hash(), b.bytes());
-    }
-    bool operator()(const KeyGroup& a, const Key& b) const {
-      return less(a.hash(), a.bytes(), b.hash, b.bytes);
-    }
+    // For the way down, where only hashes are looked at: equal ones stand side by side.
+    bool operator()(const KeyGroup& a, uint64_t hash) const { return a.hash() < hash; }
+    bool operator()(uint64_t hash, const KeyGroup& b) const { return hash < b.hash(); }
   };
   template <typename Tag>
   using TreeOf = boost::intrusive::set<KeyGroup, boost::intrusive::base_hook<pool_hooks::Tree<Tag>>,
@@ -240,10 +246,22 @@ class ServerPool {
   void link(PooledConn& conn);
   void count_move(Place from, Place to);
 
+  using IdleTree = TreeOf<pool_hooks::IdleTag>;
+  [[nodiscard]] IdleTree& idle_tree(uint64_t hash) const {
+    return idle_trees_[hash >> 32 >> top_shift_];
+  }
+  void grow_tree();
+
   [[nodiscard]] KeyGroup* find_group(const ConnKey* key) const;
   KeyGroup* ensure_group(const ConnKey* key);
   void leave_group(PooledConn& conn);
   PooledConn* choose_idle(KeyGroup& group, const PickRules& rules, Miss& miss) const;
+  // Whether requests of several clients may be in flight on one connection.
+  [[nodiscard]] bool shares_in_use() const {
+    return limits_.mode != ReuseMode::kNever && limits_.mode != ReuseMode::kSafe;
+  }
+  void let_go(PooledConn& conn);
+  Verdict refuse(PooledConn& conn, CloseReason reason);
   void use(PooledConn& conn);
   Verdict park(PooledConn& conn, int64_t now_ms);
   Verdict keep_private(PooledConn& conn, int64_t now_ms);
@@ -258,12 +276,16 @@ class ServerPool {
   BudgetShare* idle_share_;
   PoolLimits limits_;
   KeyGroup* fixed_;
-  TreeOf<pool_hooks::IdleTag> idle_tree_;                   // every group
+  // Every group. The uppermost levels of the tree are an array: by the first bits of the hash, each
+  // has the tree of those that begin so. With few groups it has one element.
+  std::unique_ptr<IdleTree[]> idle_trees_;
   TreeOf<pool_hooks::AvailableTag> available_tree_;         // those with an available connection
   pool_hooks::ListOf<PooledConn, pool_hooks::LruTag> lru_;  // idle ones; front: used last
   pool_hooks::ListOf<PooledConn, pool_hooks::GroupTag> draining_;
   pool_hooks::ListOf<SessionEntry, pool_hooks::PoolTag> session_entries_;
   std::array<uint32_t, kPlaces> counts_{};
+  uint32_t tops_ = 1;        // of idle_trees_, a power of two
+  uint32_t top_shift_ = 32;  // of the upper half of a hash
   uint32_t total_ = 0;
   size_t group_count_ = 0;
   uint32_t peak_used_ = 0;         // since the last purge

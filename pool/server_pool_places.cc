@@ -16,10 +16,12 @@ constexpr std::array<uint32_t, kPlaces> kAllowed = {
     /* kNew */ bit(Place::kConnecting),
     /* kConnecting */ bit(Place::kBusy) | bit(Place::kAvailable) | bit(Place::kIdleUnproven) |
         bit(Place::kIdleSafe) | bit(Place::kClosing),
-    /* kBusy */ bit(Place::kAvailable) | bit(Place::kSessionBusy) | bit(Place::kIdleUnproven) |
+    /* kBusy */ bit(Place::kAvailable) | bit(Place::kHeld) | bit(Place::kSessionBusy) |
+        bit(Place::kIdleUnproven) | bit(Place::kIdleSafe) | bit(Place::kDraining) |
+        bit(Place::kClosing),
+    /* kAvailable */ bit(Place::kBusy) | bit(Place::kHeld) | bit(Place::kIdleUnproven) |
         bit(Place::kIdleSafe) | bit(Place::kDraining) | bit(Place::kClosing),
-    /* kAvailable */ bit(Place::kBusy) | bit(Place::kIdleUnproven) | bit(Place::kIdleSafe) |
-        bit(Place::kDraining) | bit(Place::kClosing),
+    /* kHeld */ bit(Place::kBusy) | bit(Place::kClosing),
     /* kSessionBusy */ bit(Place::kSessionIdle) | bit(Place::kClosing),
     /* kSessionIdle */ bit(Place::kSessionBusy) | bit(Place::kClosing),
     /* kIdleUnproven */ bit(Place::kBusy) | bit(Place::kAvailable) | bit(Place::kTransit) |
@@ -61,6 +63,7 @@ void ServerPool::unlink(PooledConn& conn) {
       --group->available_count_;
       if (group->available_count_ == 0) available_tree_.erase(available_tree_.iterator_to(*group));
       return;
+    case Place::kHeld:
     case Place::kSessionBusy:
     case Place::kSessionIdle: return SessionStore::un_own(conn);
     case Place::kDraining: draining_.erase(draining_.iterator_to(conn)); return;
@@ -90,6 +93,9 @@ void ServerPool::link(PooledConn& conn) {
       group->available_.push_front(conn);
       ++group->available_count_;
       return;
+    case Place::kHeld:
+      RW_CHECK(!conn.private_ && group != nullptr);
+      return SessionStore::own(*conn.entry_, conn);
     case Place::kSessionBusy:
     case Place::kSessionIdle:
       RW_CHECK(conn.private_ && (group != nullptr || conn.close_after_));
@@ -121,8 +127,9 @@ void ServerPool::check() const {
   size_t groups = 0;
   size_t with_available = 0;
   uint32_t in_groups = 0;
-  for (const KeyGroup& group : idle_tree_) {
+  for_each_group([&](const KeyGroup& group) {
     ++groups;
+    RW_CHECK(idle_tree(group.hash()).find(group, ByKey()) != idle_tree(group.hash()).end());
     RW_CHECK(group.connections_ > 0 || group.pinned_);
     in_groups += group.connections_;
     uint32_t idle_here = 0;
@@ -140,7 +147,7 @@ void ServerPool::check() const {
     count_list(group.available_, Place::kAvailable, available_here);
     RW_CHECK(idle_here == group.idle_ && available_here == group.available_count_);
     if (available_here > 0) ++with_available;
-  }
+  });
   RW_CHECK(groups == group_count_);
   RW_CHECK(with_available == available_tree_.size());
   RW_CHECK(lru_.size() == idle());
@@ -159,7 +166,8 @@ void ServerPool::check() const {
     uint32_t idle_here = 0;
     uint32_t all = 0;
     for (const PooledConn& conn : entry.conns_) {
-      RW_CHECK(conn.entry_ == &entry && conn.private_ && is_private(conn.place_));
+      RW_CHECK(conn.entry_ == &entry && conn.private_ == is_private(conn.place_));
+      RW_CHECK(in_session(conn.place_));
       RW_CHECK(conn.group_ != nullptr || conn.close_after_);
       ++walked[static_cast<size_t>(conn.place_)];
       ++all;
@@ -171,7 +179,7 @@ void ServerPool::check() const {
   for (size_t i = 0; i < kPlaces; ++i) {
     sum += counts_[i];
     const auto place = static_cast<Place>(i);
-    const bool listed = is_idle(place) || is_private(place) || place == Place::kAvailable ||
+    const bool listed = is_idle(place) || in_session(place) || place == Place::kAvailable ||
                         place == Place::kDraining;
     if (listed) RW_CHECK(walked[i] == counts_[i]);
   }

@@ -51,10 +51,16 @@ ServerSlot::~ServerSlot() {
 }
 
 ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const PickRules& rules) {
+  if (rules.session != nullptr && !rules.fresh) {
+    if (PooledConn* held = pool_.pick_held(*rules.session, key)) {
+      stats_.requests.add();
+      return take_stream(static_cast<ServerConn&>(*held), user, rules.session);
+    }
+  }
   for (;;) {
     const ServerPool::Picked picked = pool_.pick(key, rules);
     if (picked.conn == nullptr) {
-      ServerConn* others = joinable(key);
+      ServerConn* others = joinable(key, rules.session);
       const Taken joined = others == nullptr ? Taken() : join(*others, user, key, rules);
       return joined.conn != nullptr ? joined : open(&user, key, picked.miss, rules);
     }
@@ -74,7 +80,7 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
     // It bounded the idle time, not the user's.
     if (was_idle) context_.timers.cancel(conn.timer_);
     stats_.requests.add();
-    if (conn.mux_ != nullptr) return take_stream(conn, user);
+    if (conn.mux_ != nullptr) return take_stream(conn, user, rules.session);
     conn.user_ = &user;
     return {.conn = &conn, .connected = true};
   }
@@ -100,7 +106,7 @@ ServerSlot::Taken ServerSlot::take_private(ServerUser& user, SessionStore& store
   note_idle_time(conn, stats_.pool.idle_at_reuse);
   context_.timers.cancel(conn.timer_);
   stats_.requests.add();
-  if (conn.mux_ != nullptr) return take_stream(conn, user);
+  if (conn.mux_ != nullptr) return take_stream(conn, user, nullptr);
   conn.user_ = &user;
   return {.conn = &conn, .connected = true};
 }
@@ -134,6 +140,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   }
   pool_.begin(*conn, key, context_.now_ms());
   conn->user_ = user;
+  conn->opener_ = rules.session;
   conn->only_http1_ = key != nullptr && key->only_http1;
   if (expects_http2() && !conn->only_http1_ && conn->group() != nullptr) {
     joinable_.push_back(*conn);
@@ -274,7 +281,8 @@ void ServerSlot::return_to_service() {
 // Opens what is missing of the connections that are to be held ready.
 void ServerSlot::keep_warm() {
   if (retired_ || spec_.warm == 0 || spec_.pool.mode == ReuseMode::kNever) return;
-  const uint32_t in_use = pool_.count(Place::kBusy) + pool_.count(Place::kAvailable);
+  const uint32_t in_use =
+      pool_.count(Place::kBusy) + pool_.count(Place::kAvailable) + pool_.count(Place::kHeld);
   for (uint32_t have = pool_.idle() + pool_.count(Place::kConnecting) + in_use; have < spec_.warm;
        ++have) {
     if (open(nullptr, nullptr, Miss::kNoneIdle).conn == nullptr) break;

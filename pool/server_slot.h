@@ -5,6 +5,7 @@
 // Bounds:    the shares of the process's limits in SlotShares; the shard's slab.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -74,6 +75,12 @@ class SlotEvents {
   ~SlotEvents() = default;
 };
 
+// What is limited over all shards (pool/budget.h).
+enum class Limit : uint8_t { kRequests, kConnections, kIdle };
+inline constexpr size_t kLimits = 3;
+inline constexpr std::array<std::string_view, kLimits> kLimitNames = {"requests", "connections",
+                                                                      "idle"};
+
 // Counted per server and shard; written by the shard, read by the metrics endpoint.
 struct ServerStats {
   Counter requests;               // handed a connection for
@@ -93,6 +100,10 @@ struct ServerStats {
   Counter sessions;               // gauge: in flight, what the balancer counts
   LatencyHistogram connect_time;  // until it could be used, TLS included; failures are not counted
   LatencyHistogram borrow_time;   // from asking another shard until its connection was here
+  // Limits, by kLimitNames: how often units came to this shard, and how long it waited for one that
+  // it had asked for.
+  std::array<Counter, kLimits> refills;
+  LatencyHistogram limit_wait;
   PoolStats pool;
 };
 
@@ -131,8 +142,9 @@ class ServerSlot final : public TimerOwner {
   // What a connection's key has as its preface was sent when it was opened.
   [[nodiscard]] bool sends_preface() const { return spec_.tls != nullptr; }
   // `conn` belongs to this session from now on; see ServerPool::make_private().
-  void reserve(ServerConn& conn, SessionStore& store, const TargetRef& target) {
-    if (!pool_.make_private(conn, store, target)) stats_.pool.unkept.add();
+  void reserve(ServerConn& conn, SessionStore& store, const TargetRef& target,
+               PrivateReason reason) {
+    if (!pool_.make_private(conn, store, target, reason)) stats_.pool.unkept.add();
   }
 
   // The user is done with `conn`; `notes` say in which state. Nothing of it waits to be sent.
@@ -162,6 +174,8 @@ class ServerSlot final : public TimerOwner {
   void free_asked();
 
   [[nodiscard]] bool empty() const { return pool_.total() == 0 && waiting_ == 0; }
+  // Requests that wait for a connection which another one has opened.
+  [[nodiscard]] uint32_t waiting() const { return waiting_; }
   [[nodiscard]] ServerPool& pool() { return pool_; }
   [[nodiscard]] const ServerPool& pool() const { return pool_; }
   [[nodiscard]] const SlotSpec& spec() const { return spec_; }
@@ -222,11 +236,11 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] bool chose_http2(const ServerConn& conn) const;
   [[nodiscard]] uint32_t expected_streams() const;
   [[nodiscard]] h2::SessionLimits session_limits() const;
-  [[nodiscard]] ServerConn* joinable(const ConnKey* key);
+  [[nodiscard]] ServerConn* joinable(const ConnKey* key, const SessionStore* session);
   Taken join(ServerConn& conn, ServerUser& user, const ConnKey* key, const PickRules& rules);
   void begin_mux(ServerConn& conn);
   void begin_plain(ServerConn& conn);
-  Taken take_stream(ServerConn& conn, ServerUser& user);
+  Taken take_stream(ServerConn& conn, ServerUser& user, SessionStore* session);
   void serve_waiters(ServerConn& conn);
   void drop(JoinWaiter& waiter);
   // Told by ServerMuxes::flush(), out of every list.

@@ -77,12 +77,16 @@ h2::SessionLimits ServerSlot::session_limits() const {
 
 // --- joining a connection that is being made ---
 
-ServerConn* ServerSlot::joinable(const ConnKey* key) {
+ServerConn* ServerSlot::joinable(const ConnKey* key, const SessionStore* session) {
   if (joinable_.empty() || retired_ || spec_.pool.mode == ReuseMode::kNever) return nullptr;
   if (key != nullptr && key->single_use) return nullptr;
+  const bool own_only = spec_.pool.mode == ReuseMode::kSafe;  // ServerPool::hold()
+  if (own_only && session == nullptr) return nullptr;
   const uint32_t expected = expected_streams();
   for (ServerConn& conn : joinable_) {
     if (conn.place() == Place::kDraining || conn.reserved()) continue;
+    const bool ahead = conn.place() == Place::kConnecting && conn.user_ == nullptr;
+    if (own_only && !ahead && conn.opener_ != session) continue;
     if (!same_key(conn, pool_.fixed_group(), key)) continue;
     const uint32_t users = conn.user_ != nullptr ? 1 : conn.streams();
     if (users + conn.waiters_.size() < expected) return &conn;
@@ -95,6 +99,7 @@ ServerSlot::Taken ServerSlot::join(ServerConn& conn, ServerUser& user, const Con
   RW_CHECK(user.stream_user() != nullptr);
   if (conn.place() == Place::kConnecting && conn.user_ == nullptr) {  // Opened ahead.
     conn.user_ = &user;
+    conn.opener_ = rules.session;
     stats_.requests.add();
     return {.conn = &conn};
   }
@@ -124,6 +129,7 @@ void ServerSlot::cancel(ServerConn& conn, ServerUser& user) {
   if (conn.waiters_.empty()) return discard(conn);
   JoinWaiter& next = conn.waiters_.front();
   conn.user_ = &next.user;
+  conn.opener_ = next.rules.session;
   stats_.requests.add();
   drop(next);
 }
@@ -156,11 +162,14 @@ void ServerSlot::serve_waiters(ServerConn& conn) {
   while (!conn.waiters_.empty() && ServerPool::takes_more(conn)) {
     JoinWaiter& waiter = conn.waiters_.front();
     ServerUser& user = waiter.user;
+    SessionStore* const session = waiter.rules.session;
+    // The mode has changed since it began to wait.
+    if (conn.place() == Place::kHeld && conn.session() != session) return conn.scatter(0);
     drop(waiter);
     if (is_idle(conn.place())) context_.timers.cancel(conn.timer_);
     pool_.add_request(conn);
     stats_.requests.add();
-    const Taken taken = take_stream(conn, user);
+    const Taken taken = take_stream(conn, user, session);
     if (taken.stream == nullptr) {
       user.on_server_connected(taken.error);
     } else {
@@ -202,13 +211,14 @@ void ServerSlot::begin_mux(ServerConn& conn) {
   ServerUser& user = *conn.user_;
   conn.user_ = nullptr;
   pool_.connected(conn);
-  const Taken taken = take_stream(conn, user);
+  const Taken taken = take_stream(conn, user, conn.opener_);
   if (taken.stream == nullptr) return user.on_server_connected(taken.error);
   user.on_server_stream(*taken.stream);
 }
 
 // The pool has counted the request already.
-ServerSlot::Taken ServerSlot::take_stream(ServerConn& conn, ServerUser& user) {
+ServerSlot::Taken ServerSlot::take_stream(ServerConn& conn, ServerUser& user,
+                                          SessionStore* session) {
   StreamUser* stream_user = user.stream_user();
   RW_CHECK(stream_user != nullptr);
   ServerStream* stream = conn.mux_->open_stream(*stream_user);
@@ -217,6 +227,7 @@ ServerSlot::Taken ServerSlot::take_stream(ServerConn& conn, ServerUser& user) {
     return {.error = ENOBUFS};
   }
   set_capacity(conn, true);
+  if (session != nullptr) pool_.hold(conn, *session);
   // Before its SETTINGS it can say nothing else.
   const int64_t wait = conn.mux_->settings_received() ? 0 : spec_.connect_timeout_ms;
   if (wait != 0 && !conn.timer_.is_set()) {

@@ -74,7 +74,7 @@ void SessionStore::own(SessionEntry& entry, PooledConn& conn) {
 }
 
 void SessionStore::un_own(PooledConn& conn) {
-  RW_CHECK(is_private(conn.place_) && conn.entry_ != nullptr);
+  RW_CHECK(in_session(conn.place_) && conn.entry_ != nullptr);
   SessionEntry& entry = *conn.entry_;
   SessionStore& store = entry.store_;
   // The entry must be the one that its session and its pool know for this target.

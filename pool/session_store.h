@@ -1,4 +1,5 @@
-// pool/session_store.h - the connections that belong to one client and are never shared, by target.
+// pool/session_store.h - the connections that belong to one client and are never shared, or not
+// while it uses them, by target.
 //
 // Affinity:  one shard. Ownership: embedded in the client's session; entries come from a slab of
 // the
@@ -28,8 +29,9 @@ struct SessionLimits {
   uint32_t idle_per_entry = 4;  // connections kept beyond the ones in use
 };
 
-// The private connections of one session to one target and server. In its session's list and in its
-// pool's, so that both ends find it. It exists while it has a connection.
+// The private connections of one session to one target and server, and those that it holds while
+// they are in use. In its session's list and in its pool's, so that both ends find it. It exists
+// while it has a connection.
 class SessionEntry : public pool_hooks::List<pool_hooks::StoreTag>,
                      public pool_hooks::List<pool_hooks::PoolTag> {
  public:

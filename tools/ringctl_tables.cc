@@ -94,6 +94,12 @@ std::string upper(std::string text) {
   return text;
 }
 
+// "removable", or what keeps it from being so.
+std::string blocks_removal(const Json& server) {
+  if (server.value("removable", false)) return "removable";
+  return non_zero(server.value("blocks_removal", Json::object()));
+}
+
 void add_server(Table& table, const Json& server, bool& marked) {
   const Json overrides = server.value("overrides", Json::object());
   const auto cell = [&](const char* key) {
@@ -104,7 +110,8 @@ void add_server(Table& table, const Json& server, bool& marked) {
   table.add({word(server, "upstream"), word(server, "server"), word(server, "address"),
              cell("state"), word(server, "health"), cell("weight"), cell("max_requests"),
              cell("max_connections"), word(server, "in_flight"), word(server, "connecting"),
-             word(server, "busy"), word(server, "idle"), word(server, "requests")});
+             word(server, "busy"), word(server, "idle"), word(server, "requests"),
+             blocks_removal(server)});
 }
 
 // Connections by state are columns; what else is counted is one column per kind.
@@ -137,7 +144,7 @@ std::string servers_table(const std::string& text, bool bold) {
   const Json json = parse(text);
   if (!json.is_object()) return text;
   Table table({"UPSTREAM", "SERVER", "ADDRESS", "STATE", "HEALTH", "WEIGHT", "MAX_REQ", "MAX_CONN",
-               "IN_FLIGHT", "CONNECTING", "BUSY", "IDLE", "REQUESTS"});
+               "IN_FLIGHT", "CONNECTING", "BUSY", "IDLE", "REQUESTS", "BLOCKS_REMOVAL"});
   bool marked = false;
   if (json.contains("servers")) {
     for (const Json& server : json["servers"]) add_server(table, server, marked);

@@ -81,6 +81,11 @@ Json load_into(Json json, const ServerLoad& load) {
   json["busy"] = load.busy;
   json["idle"] = load.idle;
   json["removable"] = load.removable();
+  Json& blocks = json["blocks_removal"] = Json::object();
+  if (load.in_flight > 0) blocks["requests"] = load.in_flight;
+  for (size_t i = 1; i < kPlaces; ++i) {
+    if (load.places[i] > 0) blocks[std::string(kPlaceNames[i])] = load.places[i];
+  }
   return json;
 }
 
@@ -241,9 +246,10 @@ ServerLoad load_of(const ServerObject& server) {
     };
     load.requests += cell.stats.requests.get();
     load.in_flight += cell.stats.sessions.get();
+    for (size_t i = 1; i < kPlaces; ++i) load.places[i] += at(static_cast<Place>(i));
     load.connecting += at(Place::kConnecting);
-    load.busy +=
-        at(Place::kBusy) + at(Place::kAvailable) + at(Place::kSessionBusy) + at(Place::kDraining);
+    load.busy += at(Place::kBusy) + at(Place::kAvailable) + at(Place::kHeld) +
+                 at(Place::kSessionBusy) + at(Place::kDraining);
     load.idle += at(Place::kIdleSafe) + at(Place::kIdleUnproven) + at(Place::kSessionIdle) +
                  at(Place::kTransit);
   }

@@ -3,6 +3,8 @@
 // Affinity: control thread; pure functions of their arguments, but for counters that shards write.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -47,9 +49,13 @@ struct ServerLoad {
   uint64_t connecting = 0;
   uint64_t busy = 0;
   uint64_t idle = 0;
+  std::array<uint64_t, kPlaces> places{};  // all of its connections
 
   // Nothing of it is left: it could be switched off.
-  [[nodiscard]] bool removable() const { return in_flight + connecting + busy + idle == 0; }
+  [[nodiscard]] bool removable() const {
+    return in_flight == 0 &&
+           std::all_of(places.begin(), places.end(), [](uint64_t count) { return count == 0; });
+  }
 };
 [[nodiscard]] ServerLoad load_of(const ServerObject& server);
 

@@ -156,8 +156,8 @@ constexpr Key kPoolKeys[] = {
          "first ones too if they are idempotent with a body of 16 KiB at most, whose length is "
          "known, so that Ringway can repeat them; "
          "`\"never\"`: each client has connections of its own, which are closed when it leaves. An "
-         "HTTP/2 connection that is in use takes requests of all clients in every mode but "
-         "`\"never\"`: the modes are about idle ones.",
+         "HTTP/2 connection in use takes further requests of all clients; in mode `\"safe\"` "
+         "only of the client that uses it, so that no client can spoil another one's requests.",
      .example = "\"auto\""},
     {.name = "share",
      .kind = Kind::kEnum,

@@ -36,6 +36,10 @@ class Names:
     STALE = "ringway_server_stale_total"
     IDLE_TIMES = "ringway_server_idle_at_reuse_seconds_count"
     RETRIES = "ringway_upstream_retries_stale_total"
+    TRIES_AGAIN = "ringway_upstream_retries_total"
+    OUTCOMES = "ringway_upstream_retry_outcomes_total"
+    RESERVED = "ringway_server_private_total"
+    REFUSED = "ringway_server_park_refused_total"
     DENIED = "ringway_upstream_retries_denied_%s_total"  # method, body
     FRESH = "fresh"
     UNSOLICITED = "unsolicited"
@@ -352,6 +356,9 @@ class ReuseCase(Case):
                 wanted = (sum(req == 1 for req in reqs), sum(req > 1 for req in reqs))
                 if (fresh, sum(how.values())) != wanted:
                     self.difference.append(f"{fresh} fresh, {how} but origins saw {wanted}")
+            if now.sum(Names.OUTCOMES) != now.sum(Names.TRIES_AGAIN):
+                self.difference.append(f"outcomes {now.by(Names.OUTCOMES, 'outcome')} of "
+                                       f"{now.sum(Names.TRIES_AGAIN)} tries")
             was_idle = now.sum(Names.REUSE, how=("safe", "unproven", "session"))
             if now.sum(Names.IDLE_TIMES) != was_idle:
                 self.difference.append(f"{now.sum(Names.IDLE_TIMES)} idle times of {was_idle} reused")

@@ -194,7 +194,7 @@ class Servers(H2Case):
             connection.send(h2.headers(stream, [(":status", "200")], end=False))
             for _ in range(4):  # All that the first window takes.
                 connection.send(h2.data(stream, bytes(16383)))
-        origin, port = self.before(script)
+        origin, port = self.before(script, upstream='pool.reuse = "always"')
         slow = self.connect(port, (h2.INITIAL_WINDOW, 0))
         stream = slow.request("/big")
         slow.wait(lambda: stream.fields is not None)

@@ -71,6 +71,26 @@ class Pools(Ringctl):
         self.command("server", "app/s0", "drain")
         self.assertEqual(self.sums(self.shown(), "closed"), {"server_idle": 3, "service": 1})
 
+    def test_limits_their_units_on_each_shard_and_what_blocks_a_removal(self):
+        origin = self.reporting()
+        self.balance(self.upstream("app", f"max_connections_per_server = 9\nmax_idle_per_server = 5\n{KEEP}",
+                                   [(origin, "max_requests = 7")]), self.admin_table(), shards=2)
+        visitor = self.visitor()
+        token = visitor.begin("stall")
+        wait_until(lambda: origin.in_flight)
+        pools = self.shown()
+        self.assertEqual([pool["limits"] for pool in pools], [{"requests": 7, "connections": 9, "idle": 5}] * 2)
+        units = self.sums(pools, "leases")
+        self.assertEqual((units["requests_used"], units["connections_used"], units.get("idle_used", 0)), (1, 1, 0))
+        self.assertTrue(1 <= units["requests_held"] <= 7 and 1 <= units["connections_held"] <= 9)
+        self.assertEqual(self.sums(pools, "blocks_removal"), {"requests": 1, "connections": 1})
+        self.assertRegex(self.command("servers"), r"(?m)^app +s0 .* requests=1 busy=1$")
+        self.command("server", "app/s0", "maintenance")
+        origin.release(token)
+        self.assertEqual(visitor.end().status, 200)
+        wait_until(lambda: " removable" in self.command("servers"))
+        self.assertEqual(self.sums(self.shown(), "blocks_removal"), {})
+
 
 class Commands(UnderLoad, Ringctl):
     def upstreams(self, origins) -> list[str]:

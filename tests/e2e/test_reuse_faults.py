@@ -33,7 +33,9 @@ class Stale(ReuseCase):
                     attempts = origin.of(answer.token)
                     self.assertEqual([seen.req > 1 for seen in attempts], [True, False])
                     self.assertEqual(self.access_of(answer.token)["status"], 200)
-        self.assertEqual(self.counters().sum(Names.RETRIES), len(self.DEATHS) * len(self.REPEATED))
+        now, tries = self.counters(), len(self.DEATHS) * len(self.REPEATED)
+        self.assertEqual(now.sum(Names.RETRIES), tries)
+        self.assertEqual(now.sum(Names.OUTCOMES, cause="stale", outcome="answered"), tries)
 
     def test_what_may_not_is_sent_once_and_answered_with_502_and_a_cause(self):
         [origin] = self.app(KEEP)

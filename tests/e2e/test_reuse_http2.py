@@ -89,7 +89,7 @@ class Modes(Http2Case):
                 self.stop()
 
 
-    def test_one_in_use_is_shared_in_every_mode(self):
+    def test_one_in_use_is_shared_in_every_mode_but_safe(self):
         held = []
 
         def script(connection, stream, fields, body):
@@ -97,7 +97,7 @@ class Modes(Http2Case):
                 held.append((connection, stream))
             else:
                 hello(connection, stream, fields, body)
-        for mode in ("safe", "aggressive", "always", "auto"):
+        for mode in ("aggressive", "always", "auto", "safe"):
             with self.subTest(mode=mode):
                 origin = self.start(script, pool=f'reuse = "{mode}"\n{KEEP}')
                 holder = self.client(self.port)
@@ -109,8 +109,55 @@ class Modes(Http2Case):
                 connection, stream = held.pop()
                 connection.answer(stream, b"late")
                 self.assertEqual(holder.response().body, b"late")
-                self.assertEqual([c.most for c in origin.connections], [2])
+                self.assertEqual([c.most for c in origin.connections], [1, 1, 1] if mode == "safe" else [2])
                 self.stop()
+
+    def test_safe_has_one_client_on_a_connection_that_is_in_use(self):
+        """E10: of many requests at once by three clients, each connection carries one's only; idle, it is anybody's."""
+        held = []
+
+        def script(connection, stream, fields, body):
+            held.append((connection, stream, fields["x-client"]))
+        origin = self.start(script)
+        clients = [self.http2_client() for _ in range(3)]
+        for turn in range(3):
+            streams = [(client, client.request(f"/{number}", fields=[("x-client", str(i))]))
+                       for number in range(4) for i, client in enumerate(clients)]
+            wait_until(lambda: len(held) == len(streams))
+            of = {}
+            for connection, _, client in held:
+                of.setdefault(id(connection), set()).add(client)
+            self.assertEqual(sorted(map(tuple, of.values())), [("0",), ("1",), ("2",)])
+            for connection, stream, _ in held:
+                connection.answer(stream, b"ok")
+            held.clear()
+            for client, stream in streams:
+                self.assertEqual(client.response(stream).body, b"ok")
+            self.assertEqual(len(origin.connections), 3, turn)
+        self.assertEqual([c.most for c in origin.connections], [4, 4, 4])
+
+    def test_safe_one_client_s_bad_request_costs_no_other_client_one(self):
+        """A server that ends the connection over one request ends what is on it: nobody else's."""
+        held = []
+
+        def script(connection, stream, fields, body):
+            if fields[":path"] == "/bad":
+                return connection.end("rst")
+            held.append((connection, stream))
+        self.start(script)
+        good, bad = self.http2_client(), self.http2_client()
+        streams = [good.request(f"/{number}", "POST") for number in range(4)]
+        own = bad.request("/mine", "POST")
+        wait_until(lambda: len(held) == 5)
+        self.assertEqual(bad.get("/bad", "POST").status, 502)
+        self.assertEqual(bad.response(own).status, 502)
+        for connection, stream in held:
+            try:
+                connection.answer(stream, b"ok")
+            except OSError:
+                pass  # The one that it has ended.
+        for stream in streams:
+            self.assertEqual(good.response(stream).body, b"ok")
 
 
 class Limits(Http2Case):

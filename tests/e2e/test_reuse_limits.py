@@ -62,6 +62,7 @@ class Limits(ReuseCase):
         for name in names:
             self.wait_closed(name)
             self.assertEqual(self.conn(name).closed_by, "rst")
+        self.assertEqual(self.counters().by(Names.REFUSED, "reason"), {})
         self.assertEqual(self.counters().sum(Names.CLOSES, reason="idle_timeout"), 5)
 
     def test_max_age_ends_an_idle_connection(self):
@@ -90,6 +91,8 @@ class Limits(ReuseCase):
         for limit in limits:
             reqs = [self.guest(upstream=f"n{limit}").req for _ in range(7)]
             self.assertEqual(reqs, [i % limit + 1 for i in range(7)])
+            wait_until(lambda: self.counters().by(Names.REFUSED, "reason", upstream=f"n{limit}") == {
+                "requests_max": 7 // limit})
 
     def test_warm_connections_stand_before_the_first_request_and_are_held(self):
         self.reopens, self.counts_exact = True, False
@@ -164,6 +167,9 @@ class Caps(ReuseCase):
         self.assertLessEqual(origin.peak_in_flight, limit)
         if limit < clients:
             self.assertGreater(self.queued(), 0)
+            now = self.counters()
+            self.assertGreater(now.sum("ringway_server_limit_refills_total", limit="connections"), 0)
+            self.assertGreater(now.sum("ringway_server_limit_wait_seconds_count"), 0)
 
     def queued(self) -> int:
         return self.counters().sum("ringway_upstream_queued_total", upstream="app")

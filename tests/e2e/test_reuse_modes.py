@@ -179,6 +179,7 @@ class Never(ReuseCase):
         self.assertEqual(rounds[1], rounds[0])
         self.assertEqual(rounds[2], rounds[0])
         self.assertEqual(self.gauge(state="private_idle"), 5)
+        self.assertEqual(self.counters().by(Names.RESERVED, "reason"), {"reuse_never": 5})
 
     def test_requests_at_once_of_one_client(self):
         """HTTP/2: each has a connection of its own, all are the client's, and go with it."""
@@ -302,6 +303,8 @@ class Logins(ReuseCase):
         for _ in range(6):
             again = visitor.ask(fields="Authorization: NTLM TlRMTVNTUAAD\r\n")
             self.assertEqual((again.server, again.conn), (answer.server, answer.conn))
+        self.guest(fields="Authorization: NTLM TlRMTVNTUAAD\r\n")
+        self.assertEqual(self.counters().by(Names.RESERVED, "reason"), {"challenge": 1, "login": 1})
 
     def test_a_handshake_that_the_server_closes_starts_again_alone(self):
         self.app(self.POOL)

@@ -89,13 +89,15 @@ class Oracles(unittest.TestCase):
         """What a sound balancer would say after two requests on one idle connection, and what is wrong with it."""
         labels = 'upstream="app",server="s0"'
         values = {"idle_safe": 1, "busy": 0, "closing": 0, "fresh": 1, "safe": 1, "idle_timeout": 0, "connect": 0, "lent": 0,
-                  "idle_times": 1} | wrong
+                  "idle_times": 1, "tries": 2, "answered": 2} | wrong
         families = {("ringway_server_connections", "state"): ("idle_safe", "busy", "closing"),
                     ("ringway_server_reuse_total", "how"): ("fresh", "safe"),
                     ("ringway_server_closes_total", "reason"): ("idle_timeout", "connect", "lent")}
         return {f'{family}{{{labels},{label}="{value}"}}': float(values[value])
                 for (family, label), names in families.items() for value in names} | {
-                    f"ringway_server_idle_at_reuse_seconds_count{{{labels}}}": float(values["idle_times"])}
+                    f"ringway_server_idle_at_reuse_seconds_count{{{labels}}}": float(values["idle_times"]),
+                    'ringway_upstream_retries_total{upstream="app"}': float(values["tries"]),
+                    'ringway_upstream_retry_outcomes_total{upstream="app",outcome="answered"}': float(values["answered"])}
 
     def test_counters_that_differ(self):
         self.visitor.ask()
@@ -107,7 +109,7 @@ class Oracles(unittest.TestCase):
                 with mock.patch("reuse_support.metrics", lambda port: self.metrics(**right)):
                     self.case.judge_counters()
             for wrong in ({"idle_safe": 0}, {"idle_safe": 2}, {"busy": 1}, {"closing": 1}, {"fresh": 2}, {"safe": 0},
-                          {"idle_timeout": 1}, {"idle_times": 0}):
+                          {"idle_timeout": 1}, {"idle_times": 0}, {"answered": 1}):
                 with self.subTest(wrong=wrong), mock.patch("reuse_support.metrics", lambda port: self.metrics(**wrong)):
                     with self.fails("(e)"):
                         self.case.judge_counters()

@@ -134,7 +134,7 @@ TEST_CASE("pools_json: named counts -> members, whatever they are called") {
   CHECK(pool["keys"][0]["idle"] == 1);
 }
 
-TEST_CASE("load_of: removable -> nothing in flight, connecting, busy or idle on any shard") {
+TEST_CASE("load_of: removable -> nothing in flight and no connection on any shard") {
   ServerObject server(2, true, {}, {});
   CHECK(load_of(server).removable());
   const auto at = [&](uint32_t shard, Place place) {
@@ -142,10 +142,26 @@ TEST_CASE("load_of: removable -> nothing in flight, connecting, busy or idle on 
   };
   for (Counter* gauge : {&server.shard.at(1).sessions, at(0, Place::kConnecting),
                          at(1, Place::kBusy), at(0, Place::kIdleSafe), at(1, Place::kIdleUnproven),
-                         at(0, Place::kSessionIdle), at(1, Place::kDraining)}) {
+                         at(0, Place::kSessionIdle), at(1, Place::kDraining), at(0, Place::kHeld),
+                         at(1, Place::kTransit), at(0, Place::kClosing)}) {
     gauge->add();
     CHECK_FALSE(load_of(server).removable());
     gauge->sub();
     CHECK(load_of(server).removable());
   }
+}
+
+TEST_CASE("removed_server_json: what blocks the removal is named, and only that") {
+  ServerObject server(2, true, {}, {});
+  const auto blocks = [&] {
+    const auto json =
+        nlohmann::json::parse(removed_server_json("u", "s", server, {}), nullptr, false);
+    return json["blocks_removal"].dump();
+  };
+  CHECK(blocks() == "{}");
+  server.shard.at(0).sessions.add(2);
+  server.shard.at(1).sessions.add();
+  server.shard.at(1).pool.places[static_cast<size_t>(Place::kSessionIdle)].add(4);
+  server.shard.at(0).pool.places[static_cast<size_t>(Place::kClosing)].add();
+  CHECK(blocks() == R"({"closing":1,"private_idle":4,"requests":3})");
 }

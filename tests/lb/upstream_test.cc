@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
+#include <string>
+
 #include "lb/config/load.h"
 #include "lb/tls/shard_tls.h"
 #include "tests/support/sim_io.h"
@@ -152,6 +155,59 @@ TEST_CASE("ShardUpstream: a limit raised by a reload -> who waits gets on") {
   CHECK(waiter.server == a);
   upstream.release(*a);
   upstream.release(*a);
+}
+
+// Goal: an administrator sees where the units of limits are, what blocks a server's removal, and
+// how long a shard waited.
+TEST_CASE("ShardUpstream: limits, units held and used, and waits are reported") {
+  Upstream world;
+  world.apply("{ name = 'a', address = '127.0.0.1:81', max_requests = 1 }",
+              "[upstreams.u.pool]\nmax_connections_per_server = 7");
+  ShardUpstream& upstream = world.upstream;
+  ShardServer* a = upstream.pick(0, {}).server;
+  REQUIRE(a != nullptr);
+  Taker waiter(upstream);
+  CHECK(upstream.pick(0, {}).full);
+  REQUIRE(upstream.enqueue(waiter));
+  world.after_turn();
+  const auto group = [&](const char* name) {
+    std::vector<PoolReport> reports;
+    upstream.report(reports);
+    REQUIRE(reports.size() == 1);
+    std::map<std::string, uint64_t> found;
+    for (const CountGroup& counts : reports[0].counts) {
+      if (std::string_view(counts.name) != name) continue;
+      for (const NamedCount& count : counts.counts) found[count.name] = count.value;
+    }
+    return found;
+  };
+  using Counts = std::map<std::string, uint64_t>;
+  CHECK(group("limits")["requests"] == 1);
+  CHECK(group("limits")["connections"] == 7);
+  CHECK(group("leases")["requests_held"] == 1);
+  CHECK(group("leases")["requests_used"] == 1);
+  CHECK(group("leases")["connections_used"] == 0);
+  CHECK(group("blocks_removal") ==
+        Counts{{"requests", 1}, {"log_lines", 0}, {"connections", 0}, {"waiting_to_join", 0}});
+  const ServerStats& stats = a->stats();
+  const auto waits = [&] {
+    LatencySnapshot sum;
+    sum.add(stats.limit_wait);
+    return sum;
+  };
+  CHECK(waits().count() == 0);
+  const uint64_t before = stats.refills[static_cast<size_t>(Limit::kRequests)].get();
+  CHECK(before >= 1);
+  world.net.run_for(250'000, 1'000);
+  upstream.release(*a);
+  for (int i = 0; i < 4; ++i) world.after_turn();
+  REQUIRE(waiter.server == a);
+  CHECK(stats.refills[static_cast<size_t>(Limit::kRequests)].get() == before + 1);
+  CHECK(waits().count() == 1);
+  CHECK(waits().sum_us >= 250'000);
+  upstream.release(*a);
+  CHECK(group("leases")["requests_used"] == 0);
+  CHECK(group("blocks_removal")["requests"] == 0);
 }
 
 TEST_CASE("ShardUpstream: a server that was tried, or is down, is not chosen") {

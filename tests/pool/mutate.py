@@ -4,6 +4,7 @@
 Each mutant is pool/ with one such bug put in; pool_model_tests is built with it and
 must fail, reported with its seed, within a minute. Run by hand: python3 tests/pool/mutate.py
 [NAME...]. $CXX is the compiler with its options. Prints a table; fails if a mutant survives.
+With --texts nothing is built: only whether each bug still finds its place in pool/ (a test does).
 """
 import os
 import pathlib
@@ -15,12 +16,14 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FLAGS = '-std=c++20 -O1 -fno-rtti -fno-exceptions -pthread'.split()
+TLS = pathlib.Path('/usr/lib') / f'{os.uname().machine}-linux-gnu' / 'android'
+FLAGS = '-std=c++20 -O1 -fno-rtti -fno-exceptions -pthread -isystem /usr/include/android'.split()
 SECONDS = 60
-POOL = ['budget', 'conn_key', 'server_pool', 'server_pool_places', 'session_store']
+POOL = ['budget', 'conn_key', 'server_pool', 'server_pool_groups', 'server_pool_places', 'session_store']
 TESTS = ['pool_model', 'pool_model_test', 'pool_world', 'pool_world_events']
 
 P = 'server_pool.cc'
+G = 'server_pool_groups.cc'
 L = 'server_pool_places.cc'
 S = 'session_store.cc'
 H = 'server_pool.h'
@@ -33,10 +36,10 @@ MUTANTS = [
     ('closing-parked', 'a closing connection is parked again', [
         (L, '/* kClosing */ bit(Place::kNew)};',
          '/* kClosing */ bit(Place::kNew) | bit(Place::kIdleSafe) | bit(Place::kIdleUnproven)};'),
-        (P, '    close(conn, CloseReason::kUnneeded);\n    return Verdict::kClosed;\n',
-         '    close(conn, CloseReason::kUnneeded);\n')]),
+        (P, '    return refuse(conn, CloseReason::kUnneeded);\n',
+         '    refuse(conn, CloseReason::kUnneeded);\n')]),
     ('hash-only', 'keys with equal hashes are equal', [
-        (H, 'a_hash != b_hash ? a_hash < b_hash : a < b', 'a_hash < b_hash')]),
+        (G, 'if (found->bytes() == key->bytes) return &*found;', 'return &*found;')]),
     ('lru-kept', 'a used one stays in the LRU', [
         (L, '      lru_.erase(lru_.iterator_to(conn));\n', '')]),
     ('private-parked', 'a private one is parked for all', [
@@ -63,7 +66,7 @@ MUTANTS = [
     ('transit-retired', 'a connection is lent during maintenance', [
         (P, '.usable = !retired_ && !conn.close_after_', '.usable = !conn.close_after_')]),
     ('proven-early', 'proven by the first request', [
-        (P, 'if (conn.finished_ >= 2)', 'if (conn.finished_ >= 1)')]),
+        (P, 'if (conn.finished_ >= 2 ', 'if (conn.finished_ >= 1 ')]),
     ('wrong-list', 'proven ones are filed as unproven', [
         (P, 'conn.proven_ ? Place::kIdleSafe : Place::kIdleUnproven',
          'conn.proven_ ? Place::kIdleUnproven : Place::kIdleSafe')]),
@@ -75,11 +78,29 @@ MUTANTS = [
     ('auto-any', 'auto takes requests that cannot be repeated', [
         (P, 'rules.first && !rules.repeatable ? Usable::kNone : Usable::kAny', 'Usable::kAny')]),
     ('never-available', 'never shares a multiplexed connection', [
-        (P, ' && limits_.mode != ReuseMode::kNever) {', ') {')]),
+        (H, 'return limits_.mode != ReuseMode::kNever && limits_.mode != ReuseMode::kSafe;',
+         'return limits_.mode != ReuseMode::kSafe;')]),
+    ('safe-shares', 'safe puts a request on a connection that another client is using', [
+        (H, 'return limits_.mode != ReuseMode::kNever && limits_.mode != ReuseMode::kSafe;',
+         'return limits_.mode != ReuseMode::kNever;')]),
+    ('held-any-key', "a connection that the session holds is used for another key", [
+        (P, ' || it->group_ != group || it->capacity_ == 0) continue;', ' || it->capacity_ == 0) continue;')]),
+    ('held-full', 'a full one that the session holds gets another request', [
+        (P, ' || it->group_ != group || it->capacity_ == 0) continue;', ' || it->group_ != group) continue;')]),
+    ('held-retired', 'one that a session holds gets requests during maintenance', [
+        (P, 'limits_.mode != ReuseMode::kSafe || retired_ || store.empty()',
+         'limits_.mode != ReuseMode::kSafe || store.empty()'),
+        (P, '    for (PooledConn& conn : entry.conns_) conn.capacity_ = 0;\n', '')]),
+    ('held-uncounted', 'one that a session holds does not count as used', [
+        (P, 'count(Place::kHeld) + ', '')]),
+    ('held-evicts', 'holding one gives up a private one', [
+        (P, 'entry == nullptr && room', 'entry == nullptr')]),
+    ('tops-mixed', 'a tree that grows leaves groups where nobody looks', [
+        (G, 'idle_tree(group.hash()).push_back(group);', 'idle_trees_[0].push_back(group);')]),
     ('never-keeps', 'switching reuse off leaves idle ones', [
         (P, 'while (!lru_.empty()) close(lru_.back(), CloseReason::kReuseOff);', '')]),
     ('single-use-shared', 'a single-use key finds others', [
-        (P, '  if (key->single_use) return nullptr;  // Even if its bytes are those of others.\n', '')]),
+        (G, '  if (key->single_use) return nullptr;  // Even if its bytes are those of others.\n', '')]),
     ('private-any-key', "a session's own connection is used for another key", [
         (P, 'found->group_ != group', 'found->group_ == nullptr')]),
     ('private-two-users', 'a login makes a connection of two users private', [
@@ -107,20 +128,18 @@ MUTANTS = [
     ('hint-ignored', "the server's max is ignored", [
         (P, 'std::min(conn.requests_max_, conn.requests_ + notes.hint_max)', 'conn.requests_max_')]),
     ('idle-unit-leaks', 'the unit of an idle one is not given back', [
-        (L, '      if (idle_share_ != nullptr) idle_share_->release();\n', '')]),
+        (L, '      idle_asked_ ? idle_share_->release_asked() : idle_share_->release();\n', '')]),
     ('suspects-young', 'a dead one takes younger ones with it', [
         (P, '      if (other.idle_since_ms_ > conn.idle_since_ms_) continue;\n', '')]),
     ('idle-since-kept', 'parking does not note the time', [
-        (P, '  if (conn.place_ == Place::kConnecting) conn.capacity_ = 1;\n'
-            '  conn.idle_since_ms_ = now_ms;\n',
-         '  if (conn.place_ == Place::kConnecting) conn.capacity_ = 1;\n')]),
+        (P, '  conn.idle_since_ms_ = now_ms;\n  stats_.parked.add();\n', '  stats_.parked.add();\n')]),
     ('learns-anything', 'any two closes teach a timeout', [
         (P, ' && gap * 10 <= age', '')]),
     ('group-freed-early', 'a group goes before its last connection', [
-        (P, '  if (group->connections_ > 0 || group->pinned_) return;',
+        (G, '  if (group->connections_ > 0 || group->pinned_) return;',
          '  if (group->connections_ > 1 || group->pinned_) return;')]),
     ('group-limit-any', 'a key with several connections makes room', [
-        (P, ' || it->group_->connections_ != 1) continue;', ') continue;')]),
+        (G, ' || it->group_->connections_ != 1) continue;', ') continue;')]),
     ('not-clean-kept', 'a cut exchange leaves its connection idle', [
         (P, '  if (!notes.clean) {\n    reason = CloseReason::kError;\n  } else if (!notes.server_keeps)',
          '  if (!notes.server_keeps)')]),
@@ -145,8 +164,15 @@ def compile_one(source, target, include):
 def build_base(work):
     for name in POOL:
         compile_one(ROOT / 'pool' / f'{name}.cc', work / f'pool_{name}.o', ROOT)
+    compile_one(ROOT / 'core/tls_facts.cc', work / 'core.o', ROOT)
     for name in TESTS:
         compile_one(ROOT / 'tests/pool' / f'{name}.cc', work / f'test_{name}.o', ROOT)
+
+
+def lost_texts():
+    """What the bugs replace must be there, once."""
+    return [f'{mutant}: {file}: {old!r}' for mutant, _, edits in MUTANTS for file, old, _ in edits
+            if (ROOT / 'pool' / file).read_text().count(old) != 1]
 
 
 def mutate(work, edits):
@@ -167,8 +193,9 @@ def mutate(work, edits):
 
 def link(work, changed):
     objects = [work / f'{"mutant" if name in changed else "pool"}_{name}.o' for name in POOL]
-    objects += [work / f'test_{name}.o' for name in TESTS]
-    run(compiler() + FLAGS + [str(o) for o in objects] + ['-o', str(work / 'tests')])
+    objects += [work / f'test_{name}.o' for name in TESTS] + [work / 'core.o']
+    run(compiler() + FLAGS + [str(o) for o in objects] +
+        ['-o', str(work / 'tests'), f'-L{TLS}', '-lssl', '-lcrypto', f'-Wl,-rpath,{TLS}'])
 
 
 def verdict(work):
@@ -190,7 +217,11 @@ def verdict(work):
 
 
 def main():
+    if lost := lost_texts():
+        sys.exit('not found, or not once:\n' + '\n'.join(lost))
     wanted = set(sys.argv[1:])
+    if '--texts' in wanted:
+        return 0
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)

@@ -42,7 +42,7 @@ uint32_t Model::count(int pool, Place place) const {
 // In use and shared.
 uint32_t Model::used(int pool) const {
   return count(pool, Place::kConnecting) + count(pool, Place::kBusy) +
-         count(pool, Place::kAvailable) + count(pool, Place::kDraining);
+         count(pool, Place::kAvailable) + count(pool, Place::kHeld) + count(pool, Place::kDraining);
 }
 
 size_t Model::groups(int pool) const {
@@ -78,7 +78,7 @@ std::vector<int> Model::eligible(int pool, const Key& key, const PickRules& rule
     if (conn.place == Place::kAvailable) available.push_back(id);
     if (conn.shared_idle()) (conn.finished >= 2 ? safe : unproven).push_back(id);
   }
-  if (!available.empty()) return available;
+  if (!available.empty() && p.limits.mode != ReuseMode::kSafe) return available;
   const auto newest_last = [&](std::vector<int>& list) {
     std::sort(list.begin(), list.end(),
               [&](int a, int b) { return conns.at(a).parked < conns.at(b).parked; });
@@ -99,6 +99,20 @@ std::set<int> Model::eligible_private(int session, Target target, int pool, cons
   for (const auto& [id, conn] : conns) {
     if (conn.place == Place::kSessionIdle && conn.pool == pool && conn.session == session &&
         conn.target == target && conn.key == key.bytes) {
+      found.insert(id);
+    }
+  }
+  return found;
+}
+
+// In mode "safe" those in use by this session alone.
+std::set<int> Model::eligible_held(int session, int pool, const Key& key) const {
+  std::set<int> found;
+  const Pool& p = pools.at(pool);
+  if (p.retired || key.single_use || p.limits.mode != ReuseMode::kSafe) return found;
+  for (const auto& [id, conn] : conns) {
+    if (conn.place == Place::kHeld && conn.pool == pool && conn.session == session &&
+        conn.key == key.bytes && conn.capacity > 0) {
       found.insert(id);
     }
   }
@@ -129,6 +143,12 @@ void Model::leave_entry(Conn& conn) {
   std::erase(session.entries, Entry{conn.target, conn.pool});
 }
 
+void Model::let_go(Conn& conn) {
+  if (conn.place != Place::kHeld) return;
+  conn.place = Place::kBusy;
+  leave_entry(conn);
+}
+
 void Model::settle(const Closures& expected, const Closures& closed) {
   const std::set<std::pair<int, CloseReason>> want(expected.begin(), expected.end());
   const std::set<std::pair<int, CloseReason>> got(closed.begin(), closed.end());
@@ -139,6 +159,7 @@ void Model::settle(const Closures& expected, const Closures& closed) {
 }
 
 void Model::file(Conn& conn) {
+  if (conn.place == Place::kHeld) return;
   conn.place = conn.capacity > 0 ? Place::kAvailable : Place::kBusy;
 }
 
@@ -187,6 +208,31 @@ void Model::pick_private(int session, Target target, int pool, const Key& key, i
   conn.streams = 1;
   conn.capacity = 0;
   ++conn.requests;
+}
+
+void Model::pick_held(int session, int pool, const Key& key, int got) {
+  const std::set<int> may = eligible_held(session, pool, key);
+  demand((got >= 0) == !may.empty(), "found a held one, or none", got);
+  if (got < 0) return;
+  demand(may.count(got) == 1, "held by another session", got);
+  use(conns.at(got));
+}
+
+void Model::hold(int id, int of) {
+  Conn& conn = conns.at(id);
+  if (pools.at(conn.pool).limits.mode != ReuseMode::kSafe || conn.streams > 1) return;
+  if (conn.place != Place::kBusy && conn.place != Place::kAvailable) return;
+  if (!conn.grouped) return;
+  Session& session = sessions.at(of);
+  const Entry entry{Target::kServer, conn.pool};
+  if (std::find(session.entries.begin(), session.entries.end(), entry) == session.entries.end()) {
+    if (session.entries.size() >= session.limits.targets) return;
+    if (shard_entries(session.shard) >= shards.at(session.shard).entries_max) return;
+    session.entries.push_back(entry);
+  }
+  conn.session = of;
+  conn.target = Target::kServer;
+  conn.place = Place::kHeld;
 }
 
 // Whether there is room for the key, after the one used longest ago has made some.
@@ -287,6 +333,7 @@ void Model::make_private(int id, int session, Target target, bool kept, const Cl
     demand(!kept, "private with two users", id);
     return drain(id, closed);
   }
+  let_go(conn);
   Closures expected;
   const bool room = room_for_entry(session, target, conn.pool, expected);
   settle(expected, closed);
@@ -340,6 +387,7 @@ void Model::finish(int id, const FinishNotes& notes, Verdict verdict, const Clos
     demand(verdict == Verdict::kInUse, "closed or parked in use", id);
     return conn.place == Place::kDraining ? settle({}, closed) : on_capacity(id, more, closed);
   }
+  let_go(conn);
   bool certain = false;
   const std::set<CloseReason> why = causes(conn, notes, certain);
   if (certain || (!why.empty() && verdict == Verdict::kClosed && closed.size() == 1 &&
@@ -406,7 +454,9 @@ void Model::on_capacity(int id, uint32_t free, const Closures& closed) {
     return settle(free == 0 ? Closures{{id, CloseReason::kServerClose}} : Closures{}, closed);
   }
   settle({}, closed);
-  if (conn.place != Place::kBusy && conn.place != Place::kAvailable) return;
+  if (conn.place != Place::kBusy && conn.place != Place::kAvailable && conn.place != Place::kHeld) {
+    return;
+  }
   const uint64_t left = conn.requests < conn.requests_max ? conn.requests_max - conn.requests : 0;
   conn.capacity = static_cast<uint32_t>(std::min<uint64_t>(free, left));
   if (conn.close_after || conn.own || pools.at(conn.pool).retired) conn.capacity = 0;
@@ -419,6 +469,7 @@ void Model::drain(int id, const Closures& closed) {
     return settle({{id, CloseReason::kServerClose}}, closed);
   }
   settle({}, closed);
+  let_go(conn);
   conn.close_after = true;
   conn.capacity = 0;
   if (conn.place == Place::kBusy || conn.place == Place::kAvailable) conn.place = Place::kDraining;
@@ -505,7 +556,9 @@ void Model::retire(int pool, CloseReason reason, const Closures& closed) {
   pools.at(pool).retired_reason = reason;
   close_idle(pool, reason, closed);
   for (auto& [id, conn] : conns) {
-    if (conn.pool != pool || conn.place != Place::kAvailable) continue;
+    if (conn.pool != pool) continue;
+    if (conn.place == Place::kHeld) conn.capacity = 0;
+    if (conn.place != Place::kAvailable) continue;
     conn.place = Place::kDraining;
     conn.capacity = 0;
   }

@@ -107,12 +107,15 @@ class Model {
   [[nodiscard]] std::vector<int> eligible(int pool, const Key& key, const PickRules& rules) const;
   [[nodiscard]] std::set<int> eligible_private(int session, Target target, int pool,
                                                const Key& key) const;
+  [[nodiscard]] std::set<int> eligible_held(int session, int pool, const Key& key) const;
   // How long an idle one may stay, between two bounds.
   void check_life(int conn, int64_t life_ms) const;
 
   void pick(int pool, const Key& key, const PickRules& rules, int got,
             const ServerPool::Picked& said);
   void pick_private(int session, Target target, int pool, const Key& key, int got);
+  void pick_held(int session, int pool, const Key& key, int got);
+  void hold(int conn, int session);
   void begin(int conn, int pool, const Key& key, const Closures& closed);
   void connected(int conn, uint32_t capacity);
   void connected_idle(int conn, ServerPool::Verdict verdict, const Closures& closed);
@@ -143,6 +146,7 @@ class Model {
   bool room_for_group(int pool, const Key& key, Closures& expected);
   bool room_for_entry(int session, Target target, int pool, Closures& expected);
   void leave_entry(Conn& conn);
+  void let_go(Conn& conn);  // if a session holds it
   [[nodiscard]] std::set<CloseReason> causes(const Conn& conn, const FinishNotes& notes,
                                              bool& certain) const;
   void park(int conn, ServerPool::Verdict verdict, const Closures& closed);

@@ -65,7 +65,9 @@ bool print_gaps(const PoolWorld::Tally& tally) {
     gaps = true;
   };
   for (size_t i = 0; i < kHows; ++i) {
-    if (static_cast<How>(i) != How::kBorrowed) look(kHowNames[i], tally.handed[i]);
+    const auto how = static_cast<How>(i);
+    if (how == How::kBorrowed || how == How::kAnticipated) continue;
+    look(kHowNames[i], tally.handed[i]);
   }
   for (size_t i = 0; i < kMisses; ++i) {
     if (static_cast<Miss>(i) != Miss::kPrivate) look(kMissNames[i], tally.missed[i]);
@@ -77,6 +79,7 @@ bool print_gaps(const PoolWorld::Tally& tally) {
   }
   look("private", tally.reserved);
   look("learned", tally.learned);
+  look("held", tally.held);
   return gaps;
 }
 

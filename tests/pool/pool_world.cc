@@ -24,15 +24,17 @@ struct NamedKey {
   uint64_t hash;
   bool single_use;
 };
-// Two and two have equal hashes; one has the bytes of another, but is for a single use.
-constexpr std::array<NamedKey, 8> kKeys = {{{"fixed", 7, false},
-                                            {"a", 1, false},
-                                            {"b", 1, false},
-                                            {"c", 7, false},
-                                            {"d", 2, false},
-                                            {"e", 2, false},
-                                            {"a", 1, true},
-                                            {"fixed", 7, false}}};
+// Two and two have equal hashes, which differ in their first bits, too; one has the bytes of
+// another, but is for a single use.
+constexpr uint64_t kHashes[] = {7, 1 + (1ULL << 63), 2 + (3ULL << 61)};
+constexpr std::array<NamedKey, 8> kKeys = {{{"fixed", kHashes[0], false},
+                                            {"a", kHashes[1], false},
+                                            {"b", kHashes[1], false},
+                                            {"c", kHashes[0], false},
+                                            {"d", kHashes[2], false},
+                                            {"e", kHashes[2], false},
+                                            {"a", kHashes[1], true},
+                                            {"fixed", kHashes[0], false}}};
 
 ConnKey key_at(uint32_t index) {
   const NamedKey& named = kKeys[index % kKeys.size()];
@@ -193,6 +195,13 @@ void PoolWorld::request(const PoolOp& op) {
     exchanges_.push_back({got->id, by.id, false});
     return taken(*got, by.id, op.c >> 8);
   }
+  auto* held = static_cast<WorldConn*>(pool(index).pick_held(*by.store, named));
+  model_.pick_held(by.id, index, model_key(key), held == nullptr ? -1 : held->id);
+  if (held != nullptr) {
+    ++held_;
+    exchanges_.push_back({held->id, by.id, false});
+    return taken(*held, by.id, op.c >> 8);
+  }
   const ServerPool::Picked picked = pool(index).pick(named, rules);
   auto* got = static_cast<WorldConn*>(picked.conn);
   model_.pick(index, model_key(key), rules, got == nullptr ? -1 : got->id, picked);
@@ -218,7 +227,11 @@ void PoolWorld::begin(int index, int session, uint32_t key, bool ahead) {
 void PoolWorld::taken(WorldConn& conn, int session, uint32_t bits) {
   if (bits % 8 == 0) return reserve(conn, session, model::Target::kUpstream);
   const bool never = pool_of(conn).limits().mode == ReuseMode::kNever;
-  if (never || bits % 8 == 1) reserve(conn, session, model::Target::kServer);
+  if (never || bits % 8 == 1) return reserve(conn, session, model::Target::kServer);
+  // A client of HTTP/2, and a connection that is.
+  if (bits % 8 < 3 || conn.reserved()) return;
+  pool_of(conn).hold(conn, *this->session(session)->store);
+  model_.hold(conn.id, session);
 }
 
 void PoolWorld::reserve(WorldConn& conn, int id, model::Target target) {

@@ -58,6 +58,7 @@ class PoolWorld {
     std::array<uint64_t, kCloseReasons> closed{};
     uint64_t reserved = 0;
     uint64_t learned = 0;
+    uint64_t held = 0;
   };
   void tally(Tally& sum) const;
   // Traffic stops: what is idle goes within its bounds, and then everything.
@@ -161,6 +162,7 @@ class PoolWorld {
   int next_conn_ = 0;
   int next_session_ = 0;
   uint64_t learned_ = 0;
+  uint64_t held_ = 0;  // requests that joined others of their session
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<Slot> slots_;  // shard * kServers + server

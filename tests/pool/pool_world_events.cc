@@ -299,9 +299,10 @@ void PoolWorld::tally(Tally& sum) const {
     add(sum.handed, slot.stats.handed);
     add(sum.missed, slot.stats.missed);
     add(sum.closed, slot.stats.closed);
-    sum.reserved += slot.stats.reserved.get();
+    for (const Counter& reserved : slot.stats.reserved) sum.reserved += reserved.get();
   }
   sum.learned += learned_;
+  sum.held += held_;
 }
 
 void PoolWorld::wind_down() {

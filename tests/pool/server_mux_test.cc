@@ -425,7 +425,7 @@ TEST_CASE("ServerMux: a session's own connection carries its requests only, one 
   H2User user;
   w.take(user);
   REQUIRE(w.until([&] { return w.waiting() == 1; }));
-  w.slot().reserve(*user.conn, store, target);
+  w.slot().reserve(*user.conn, store, target, PrivateReason::kNever);
   H2User other;
   w.take(other);
   CHECK(other.conn != user.conn);

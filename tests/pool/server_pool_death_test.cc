@@ -106,6 +106,17 @@ TEST_CASE("Pool misuse: a private connection passed to another session") {
   f.end();
 }
 
+TEST_CASE("Pool misuse: a connection that one session holds given to another") {
+  PoolFixture f({.mode = ReuseMode::kSafe});
+  SessionStore one(f.shard.entries);
+  SessionStore two(f.shard.entries);
+  FakeConn& conn = f.open(nullptr, 5);
+  f.pool.hold(conn, one);
+  check_dies("server_pool", [&] { f.pool.hold(conn, two); });
+  check_dies("session_store", [&] { one.close_all(); });
+  f.end();
+}
+
 TEST_CASE("Pool misuse: an idle connection made private, or one of another pool used") {
   PoolFixture f({.mode = ReuseMode::kAlways});
   PoolFixture g({.mode = ReuseMode::kAlways});

@@ -230,7 +230,7 @@ TEST_CASE("ServerSlot: the same for a session's own connection") {
   for (const bool bytes : {false, true}) {
     User user;
     ServerConn* conn = w.take(user);
-    w.slot->reserve(*conn, store, target);
+    w.slot->reserve(*conn, store, target, PrivateReason::kNever);
     w.slot->give_back(*conn, kGood);
     CHECK(conn->place() == Place::kSessionIdle);
     CHECK(w.slot->take_private(user, store, target, nullptr).conn == conn);
