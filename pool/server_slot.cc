@@ -118,6 +118,7 @@ ServerSlot::Taken ServerSlot::open_single(ServerUser& user, std::string_view pre
 
 ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss miss,
                                    const PickRules& rules) {
+  local_failure_ = {};  // Of the one before: this may fail for want of memory.
   if (shares_.connections != nullptr && !shares_.connections->try_acquire()) {
     stats_.full.add();
     // An idle one with another key holds a place that this request could use once it is closed.
