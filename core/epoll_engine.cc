@@ -11,6 +11,10 @@
 
 namespace ringway {
 
+bool EpollEngine::of_socket(Kind kind) {
+  return kind == Kind::kIn || kind == Kind::kOut || kind == Kind::kHangup;
+}
+
 EpollEngine::EpollEngine(uint32_t spin_us)
     : SocketIo(spin_us), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   RW_CHECK(epoll_ >= 0);
@@ -22,14 +26,17 @@ EpollEngine::~EpollEngine() {
 
 void EpollEngine::arm(Tag tag, int fd, bool /*once*/) {
   counters_.arms.add();
-  const bool is_socket = tag.kind == Kind::kIn || tag.kind == Kind::kOut;
+  const bool is_socket = of_socket(tag.kind);
   bool out = false;
   if (is_socket) {
     if (tag.slot >= wanted_.size()) wanted_.resize(tag.slot + 1);
-    (tag.kind == Kind::kOut ? wanted_[tag.slot].out : wanted_[tag.slot].in) = true;
-    out = wanted_[tag.slot].out;
+    Wanted& wanted = wanted_[tag.slot];
+    (tag.kind == Kind::kOut  ? wanted.out
+     : tag.kind == Kind::kIn ? wanted.in
+                             : wanted.hangup) = true;
+    out = wanted.out;
   }
-  // Both kinds of a socket share its registration, so the second must not undo the first.
+  // All kinds of a socket share its registration, so the second must not undo the first.
   epoll_event event{};
   event.events = EPOLLET | EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0U);
   event.data.u64 = pack({is_socket ? Kind::kIn : tag.kind, tag.slot, tag.generation});
@@ -42,7 +49,7 @@ void EpollEngine::arm(Tag tag, int fd, bool /*once*/) {
 bool EpollEngine::cancel(Tag tag, int fd) {
   counters_.cancels.add();
   epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // ENOENT on the second kind: already gone.
-  if (tag.kind == Kind::kIn || tag.kind == Kind::kOut) wanted_[tag.slot] = {};
+  if (of_socket(tag.kind)) wanted_[tag.slot] = {};
   return true;
 }
 
@@ -77,6 +84,9 @@ size_t EpollEngine::take(int timeout_ms, Batch& batch, size_t count) {
     }
     if ((mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0 && wanted.in) {
       batch[count++] = {.tag = tag, .mask = mask, .last = false};
+    } else if ((mask & (EPOLLERR | EPOLLHUP)) != 0 && wanted.hangup) {
+      const Tag hangup{Kind::kHangup, tag.slot, tag.generation};
+      batch[count++] = {.tag = hangup, .mask = mask, .last = false};
     }
   }
   return count;

@@ -21,8 +21,10 @@ class EpollEngine : public SocketIo {
   struct Wanted {
     bool in = false;
     bool out = false;
+    bool hangup = false;
   };
 
+  static bool of_socket(Kind kind);
   void arm(Tag tag, int fd, bool once) override;
   bool cancel(Tag tag, int fd) override;
   void submit() override {}

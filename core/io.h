@@ -58,6 +58,10 @@ class SocketOwner {
   virtual void on_receive(Socket& socket, std::span<const std::byte> bytes) = 0;
   // No more bytes will arrive: 0 for the peer's FIN, else a positive errno (a reset, say).
   virtual void on_receive_end(Socket& socket, int error) = 0;
+  // Behind the peer's FIN, after on_receive_end(0): the peer has reset the connection, so nobody
+  // reads what is sent. Also while not receiving; at most once, and not if a send has told of it;
+  // 10 ms late at most. The owner still calls close().
+  virtual void on_reset(Socket& socket, int error);
   // The send buffer has room again after want_writable(). One call per want_writable().
   virtual void on_writable(Socket& socket) = 0;
   // The last event of this socket: the descriptor is closed and `socket` may be reused or freed.
@@ -125,24 +129,26 @@ class Socket {
 
   SocketOwner* owner_;
   int fd_ = -1;
-  uint32_t slot_ = 0;        // index into the engine's table while open
-  uint8_t armed_ = 0;        // kernel operations in flight, a bit per kind
-  bool receiving_ = false;   // the owner wants bytes
-  bool readable_ = false;    // an edge came that no read has used up yet
-  bool hangup_ = false;      // the peer's end or an error waits behind the bytes
-  bool ended_ = false;       // on_receive_end() was delivered
-  bool connecting_ = false;  // connect() has not ended yet
-  bool closing_ = false;     // close() was called
-  bool queued_ = false;      // stands on the engine's ready list
-  bool completes_ = false;   // bytes come with completions, not by recv(2)
-  bool starved_ = false;     // waits for a receive buffer
-  bool stopping_ = false;    // its multishot receive was cancelled and has not ended yet
-  bool leaving_ = false;     // detach() was called
-  bool tainted_ = false;     // bytes were dropped while leaving
-  bool patient_ = false;     // expect_nothing() holds
-  bool late_ = false;        // not watched, on purpose: stands on the engine's list of such
-  bool guessed_ = false;     // readable_ is a guess, right after it was accepted
-  uint8_t short_waits_ = 0;  // polls so far that ended with their first event
+  uint32_t slot_ = 0;         // index into the engine's table while open
+  uint8_t armed_ = 0;         // kernel operations in flight, a bit per kind
+  bool receiving_ = false;    // the owner wants bytes
+  bool readable_ = false;     // an edge came that no read has used up yet
+  bool hangup_ = false;       // the peer's end or an error waits behind the bytes
+  bool ended_ = false;        // on_receive_end() was delivered
+  bool half_closed_ = false;  // it was the peer's FIN: only a reset can follow
+  bool failed_ = false;       // an event said that an error is pending
+  bool connecting_ = false;   // connect() has not ended yet
+  bool closing_ = false;      // close() was called
+  bool queued_ = false;       // stands on the engine's ready list
+  bool completes_ = false;    // bytes come with completions, not by recv(2)
+  bool starved_ = false;      // waits for a receive buffer
+  bool stopping_ = false;     // its multishot receive was cancelled and has not ended yet
+  bool leaving_ = false;      // detach() was called
+  bool tainted_ = false;      // bytes were dropped while leaving
+  bool patient_ = false;      // expect_nothing() holds
+  bool late_ = false;         // not watched, on purpose: stands on the engine's list of such
+  bool guessed_ = false;      // readable_ is a guess, right after it was accepted
+  uint8_t short_waits_ = 0;   // polls so far that ended with their first event
   LocalPart local_failure_ = LocalPart::kNone;
   HeldBytes* held_ = nullptr;  // what came while it was paused; null: nothing
 };

@@ -191,7 +191,10 @@ void RingEngine::prepare(io_uring_sqe& entry, const Waiting& what) {
     const bool out = what.tag.kind == Kind::kOut;
     io_uring_prep_poll_add(&entry, what.fd, out ? POLLOUT : POLLIN | POLLRDHUP);
   } else {
-    io_uring_prep_poll_multishot(&entry, what.fd, POLLIN | POLLRDHUP);
+    // The kernel adds errors, hang-ups and POLLRDHUP to what is asked for. So behind a FIN a poll
+    // that is to report once would end at once; one until cancelled reports the FIN, and waits.
+    const bool hangup = what.tag.kind == Kind::kHangup;
+    io_uring_prep_poll_multishot(&entry, what.fd, hangup ? 0 : POLLIN | POLLRDHUP);
   }
   io_uring_sqe_set_data64(&entry, pack(what.tag));
 }

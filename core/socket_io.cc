@@ -28,6 +28,8 @@ int64_t clock_us() {
 
 }  // namespace
 
+void SocketOwner::on_reset(Socket& /*socket*/, int /*error*/) {}
+
 void SocketOwner::on_detached(Socket& /*socket*/, int /*fd*/, bool /*clean*/) {
   RW_CHECK(false);  // Only for owners that detach.
 }
@@ -123,7 +125,8 @@ void SocketIo::attach(Socket& socket, int fd) {
   table_[socket.slot_].socket = &socket;
   socket.fd_ = fd;
   socket.armed_ = 0;
-  socket.receiving_ = socket.readable_ = socket.hangup_ = socket.ended_ = false;
+  socket.receiving_ = socket.readable_ = socket.hangup_ = false;
+  socket.ended_ = socket.half_closed_ = socket.failed_ = false;
   socket.connecting_ = socket.closing_ = socket.queued_ = false;
   socket.starved_ = socket.stopping_ = false;
   socket.leaving_ = socket.tainted_ = false;
@@ -253,6 +256,7 @@ void SocketIo::start_closing(Socket& socket) {
   socket.receiving_ = false;
   cancel_armed(socket, Kind::kIn);
   cancel_armed(socket, Kind::kOut);
+  cancel_armed(socket, Kind::kHangup);
   if (!socket.stopping_) cancel_armed(socket, Kind::kReceive);
   release_if_quiet(socket);
 }
@@ -332,6 +336,11 @@ void SocketIo::on_event(const Event& event) {
     if (socket->connecting_) return finish_connect(*socket);
     return socket->owner_->on_writable(*socket);
   }
+  if ((event.mask & POLLERR) != 0) socket->failed_ = true;
+  if (socket->ended_) {
+    if (event.last) watch_late_for_reset(*socket);
+    return look_for_reset(*socket);
+  }
   // Where the poll has ended, read() arms it again once nothing is left to read.
   socket->readable_ = true;
   if (event.mask == 0 || (event.mask & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
@@ -351,6 +360,7 @@ void SocketIo::finish_connect(Socket& socket) {
 }
 
 void SocketIo::read(Socket& socket) {
+  if (socket.ended_) return look_for_reset(socket);
   if (socket.held_ != nullptr) return deliver_held(socket);
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (!socket.receiving_ || socket.ended_ || socket.closing_) return;
@@ -377,8 +387,11 @@ void SocketIo::read(Socket& socket) {
 
 void SocketIo::end_receive(Socket& socket, int error) {
   socket.ended_ = true;
+  socket.half_closed_ = error == 0;
   socket.readable_ = false;
   socket.owner_->on_receive_end(socket, error);
+  // Most owners have closed it: the others half-close.
+  watch_late_for_reset(socket);
 }
 
 void SocketIo::run_ready_list() {

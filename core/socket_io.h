@@ -2,7 +2,8 @@
 // readiness.
 //
 // Affinity:  one thread. Ownership: see core/io.h; the table keeps a pointer to each open Socket.
-// Bounds:    a socket that nobody watches (expect_nothing()) is watched after kLateUs.
+// Bounds:    a socket that nobody watches (expect_nothing(), or behind the peer's FIN) is watched
+//            after kLateUs.
 //            Per wake-up a socket reads at most kReadsPerTurn scratch buffers, then waits its turn;
 //            a turn takes at most kBatches times kBatchEvents events.
 //            Bytes behind a pause: kHeldChunks for all sockets, beyond that a socket ends with
@@ -58,7 +59,16 @@ class SocketIo : public Io {
   void run_once(int timeout_ms) override;
 
  protected:
-  enum class Kind : uint8_t { kListen = 1, kIn = 2, kOut = 3, kWake = 4, kReceive = 5, kBell = 6 };
+  // kHangup: only what ends both directions, errors above all.
+  enum class Kind : uint8_t {
+    kListen = 1,
+    kIn = 2,
+    kOut = 3,
+    kWake = 4,
+    kReceive = 5,
+    kBell = 6,
+    kHangup = 7
+  };
 
   // Names one operation in the kernel: what, on which table slot, in which life of that slot.
   struct Tag {
@@ -88,7 +98,7 @@ class SocketIo : public Io {
   }
 
   // Asks the kernel to report readiness (kReceive: for bytes) until cancelled, or `once`, which an
-  // engine may take as until cancelled.
+  // engine may take as until cancelled. kHangup may report what is no error, too.
   virtual void arm(Tag tag, int fd, bool once) = 0;
   // Ends an operation. Returns true if it has ended already, false if a last event will come.
   virtual bool cancel(Tag tag, int fd) = 0;
@@ -149,6 +159,10 @@ class SocketIo : public Io {
   void end_patience(Socket& socket);
   Socket* find_late(Tag tag);
   void watch_late();
+  // Behind the peer's FIN.
+  void watch_late_for_reset(Socket& socket);
+  void watch_for_reset(Socket& socket);
+  void look_for_reset(Socket& socket);
   void learn_guess(Socket& socket, bool right);
   Tag tag_of(const Socket& socket, Kind kind) const;
   void enqueue(Socket& socket);

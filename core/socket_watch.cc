@@ -5,6 +5,11 @@
 // the next one is armed no sooner than needed: not while bytes are known to wait, and not while the
 // owner expects_nothing(). Arming looks at the socket's state at once, so whatever came meanwhile
 // is reported then. A connection that lives longer gets a poll that reports until it is cancelled.
+//
+// Behind the peer's FIN such a poll would report the FIN, at once and for ever. Who is still open a
+// while later gets one that only tells of errors: the peer may reset what it no longer wants to
+// read. A hang-up without an error is none: both directions have ended as they should, or (AF_UNIX)
+// the peer has closed behind its last byte.
 #include "core/socket_io.h"
 
 namespace ringway {
@@ -33,12 +38,40 @@ void SocketIo::watch(Socket& socket) {
 
 void SocketIo::watch_now(Socket& socket) {
   socket.late_ = false;
+  if (socket.ended_) return watch_for_reset(socket);
   const uint8_t bit = bit_of(Kind::kIn);
   if ((socket.armed_ & bit) != 0) return;
   socket.armed_ |= bit;
   const bool once = socket.short_waits_ < kShortWaits;
   if (once) ++socket.short_waits_;
   arm(tag_of(socket, Kind::kIn), socket.fd_, once);
+}
+
+void SocketIo::watch_late_for_reset(Socket& socket) {
+  if (!socket.half_closed_ || socket.closing_ || socket.late_) return;
+  socket.late_ = true;
+  late_.push_back({tag_of(socket, Kind::kHangup), now_us_ + kLateUs});
+}
+
+void SocketIo::watch_for_reset(Socket& socket) {
+  if (!socket.half_closed_) return;
+  if ((socket.armed_ & (bit_of(Kind::kIn) | bit_of(Kind::kHangup))) == 0) {
+    return arm_once(socket, Kind::kHangup);
+  }
+  // A poll that is armed tells of what comes from now on, and has told of what came with the FIN.
+  if (!socket.failed_) return;
+  socket.readable_ = true;
+  enqueue(socket);  // Owners get events from the ready list, not before a wait.
+}
+
+void SocketIo::look_for_reset(Socket& socket) {
+  socket.readable_ = false;
+  if (!socket.failed_ || !socket.half_closed_) return;
+  socket.failed_ = false;
+  int error = 0;  // Of a send, if that has met it first.
+  socklen_t length = sizeof error;
+  getsockopt(socket.fd_, SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) socket.owner_->on_reset(socket, error);
 }
 
 void SocketIo::expect_nothing(Socket& socket) {
@@ -49,7 +82,7 @@ void SocketIo::expect_nothing(Socket& socket) {
 void SocketIo::end_patience(Socket& socket) {
   if (!socket.patient_) return;
   socket.patient_ = false;
-  if (socket.late_) answered_.push_back(tag_of(socket, Kind::kIn));
+  if (socket.late_ && !socket.ended_) answered_.push_back(tag_of(socket, Kind::kIn));
 }
 
 // The socket if it still waits to be watched.

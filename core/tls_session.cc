@@ -50,7 +50,9 @@ bool TlsSession::can_take() const {
 
 void TlsSession::update_receiving() {
   if (left_) return;
-  const bool on = can_take() && held_.empty() && !unread_;
+  // Behind a close_notify only the end of the connection is of interest: it may be a reset.
+  const bool awaits_end = ended_ && alive() && stream_.error_ == 0;
+  const bool on = awaits_end || (can_take() && held_.empty() && !unread_);
   if (on != raw_on_) {
     raw_on_ = on;
     stream_.env_.io.set_receiving(stream_.socket_, on);
@@ -287,6 +289,7 @@ void TlsSession::fail(TlsFailure failure, int error) {
 
 void TlsSession::on_receive_end(Socket& /*socket*/, int error) {
   raw_on_ = false;
+  if (alive() && ended_ && error != 0) return upper_->on_reset(stream_.socket_, error);
   if (!alive() || ended_) return;
   if (state_ == State::kHandshake) {
     return fail({TlsCause::kClosedInHandshake}, error != 0 ? error : kTlsTruncated);
@@ -294,6 +297,13 @@ void TlsSession::on_receive_end(Socket& /*socket*/, int error) {
   if (early_) return fail({TlsCause::kClosedInHandshake}, error != 0 ? error : kTlsTruncated);
   if (error == 0 && !fin_ends_) return fail({TlsCause::kTruncated}, kTlsTruncated);
   end_input(error);
+}
+
+// The owner has heard of the end already, or will hear of a reset instead.
+void TlsSession::on_reset(Socket& /*socket*/, int error) {
+  if (!alive()) return;
+  if (ended_) return upper_->on_reset(stream_.socket_, error);
+  if (pending_end_ >= 0) pending_end_ = error;
 }
 
 void TlsSession::on_writable(Socket& socket) {

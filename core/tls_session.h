@@ -64,6 +64,7 @@ class TlsSession final : public SocketOwner, public TlsWaiter {
   void on_connected(Socket& socket, int error) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
+  void on_reset(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
 

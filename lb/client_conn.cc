@@ -413,17 +413,14 @@ void ClientConn::update_receiving() {
   stream_.set_receiving(!blocked || in_.size() < kPipelineBytes);
 }
 
-void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
+void ClientConn::on_receive_end(Socket& socket, int error) {
   input_ended_ = true;
   if (wait_ == Wait::kHandshake) {
     const std::string_view cause = stream_.tls()->failure().text();
     handshake_failed(cause.empty() ? std::string_view("tls_closed") : cause);
     return close();
   }
-  if (error != 0) {
-    if (exchange_ != nullptr) exchange_->on_client_end(error);
-    return close();
-  }
+  if (error != 0) return on_reset(socket, error);
   if (lingering_) return close_when_flushed();
   size_t used = 0;
   if (awaits_proxy_ && !read_proxy_header(in_.view(), ProxyInput::kEnd, used)) return;
@@ -434,6 +431,11 @@ void ClientConn::on_receive_end(Socket& /*socket*/, int error) {
   }
   if (parser_ != nullptr && !in_.empty()) listener_.stats().client_aborts.add();
   begin_linger();
+}
+
+void ClientConn::on_reset(Socket& /*socket*/, int error) {
+  if (exchange_ != nullptr) exchange_->on_client_end(error);
+  close();
 }
 
 // The client sends no more. Answers that are still queued may go out, in bounded time.

@@ -106,6 +106,7 @@ class ClientConn final : public SocketOwner, public TimerOwner, public ClientHoo
   void on_confirmed(Socket& socket) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
+  void on_reset(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
   void on_timer(Timer& timer) override;

@@ -192,7 +192,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   void bad_response(std::string_view cause);
   void cut_response(std::string_view cause);
   void tunnel_bytes(std::string_view bytes);
-  void tunnel_server_end(int error);
+  void tunnel_server_end(int error, bool again);
 
   // Ends (exchange_end.cc).
   Step answer(uint16_t status, EndedBy by, std::string_view cause, std::string_view extra = {});
@@ -260,6 +260,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   bool request_started_ = false;   // any byte of it was given to a server
   bool body_kept_ = true;          // all that was sent of the body can be sent again
   bool sending_again_ = false;     // inside send_again()
+  bool tunnel_cut_ = false;        // the server is to see that it was
   bool send_broken_ = false;       // the server takes no more of it
   bool response_started_ = false;  // any byte of the final head was given to the client
   bool keep_alive_ = false;        // the client's connection afterwards

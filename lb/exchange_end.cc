@@ -115,7 +115,7 @@ void Exchange::let_go_of_server() {
     server_->slot.cancel(*conn_, *this);  // Others may wait for it too.
   } else if (conn_ != nullptr) {
     server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
-    server_->slot.discard(*conn_);
+    tunnel_cut_ ? server_->slot.discard_with_reset(*conn_) : server_->slot.discard(*conn_);
   } else if (server_stream_ != nullptr) {
     server_->stats().responses[response_started_ ? status_ / 100 : 0].add();
     server_stream_->abort(h2::ErrorCode::kCancel);
@@ -161,6 +161,7 @@ void Exchange::on_client_gone() {
   }
   if (ended_by_ == EndedBy::kClient) client_.listener().stats().client_aborts.add();
   if (!response_started_) status_ = 499;
+  tunnel_cut_ = state_ == State::kTunnel;  // As on layer 4, whoever has cut it.
   release_all();
 }
 

@@ -202,10 +202,11 @@ void Exchange::end_response(bool extra_bytes) {
 }
 
 void Exchange::on_server_end(int error) {
+  const bool again = server_ended_;
   server_ended_ = true;
   // A send that met a reset has used the socket's error up: what reads as FIN then is none.
   if (error == 0 && send_broken_) error = conn_->error();
-  if (state_ == State::kTunnel) return tunnel_server_end(error);
+  if (state_ == State::kTunnel) return tunnel_server_end(error, again);
   if (response_started_) {
     if (error != 0 || !response_body_.finish_at_close()) {
       return cut_response(error != 0 ? "the server reset the connection"
@@ -294,10 +295,11 @@ void Exchange::tunnel_bytes(std::string_view bytes) {
   if (client_is_full()) hold_server();
 }
 
-void Exchange::tunnel_server_end(int error) {
-  if (error != 0) return cut_response("the server reset the tunnel");
-  end_client_tunnel();
-  if (client_ended_) {
+// `again`: a reset behind its FIN. It takes no more, and all that it has said goes to the client.
+void Exchange::tunnel_server_end(int error, bool again) {
+  if (error != 0 && !again) return cut_response("the server reset the tunnel");
+  if (!again) end_client_tunnel();
+  if (client_ended_ || again) {
     server_stream_ != nullptr ? give_back_server({}) : let_go_of_server();
     return finish_when_flushed();
   }

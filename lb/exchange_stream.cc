@@ -163,7 +163,7 @@ void Exchange::end_server_tunnel() {
 
 void Exchange::on_stream_end(std::string_view trailers) {
   server_ended_ = true;
-  if (state_ == State::kTunnel) return tunnel_server_end(0);
+  if (state_ == State::kTunnel) return tunnel_server_end(0, false);
   if (!response_started_) return bad_response("the server ended the stream before a response");
   (void)response_body_.finish_at_close();
   if (stream_ != nullptr) {

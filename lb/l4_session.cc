@@ -2,7 +2,9 @@
 #include "lb/l4_session.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <utility>
 
@@ -349,6 +351,7 @@ void L4Session::on_receive(Socket& /*socket*/, std::span<const std::byte> bytes)
 
 void L4Session::on_server_drained() {
   touch();
+  if (client_reset_) return end_after_reset();
   if (!client_ended_ && !send_broken_) client_.set_receiving(true);
   finish_if_both_ended();
 }
@@ -370,7 +373,28 @@ void L4Session::on_receive_end(Socket& /*socket*/, int error) {
   finish_if_both_ended();
 }
 
+void L4Session::on_reset(Socket& /*socket*/, int /*error*/) {
+  if (!connected_) return end(EndedBy::kClient, "the client reset", true);
+  client_reset_ = true;
+  conn_->set_receiving(false);
+  end_after_reset();
+}
+
+// A side that had said all has reset. What it said still goes out; then the other one hears of the
+// reset too, unless the kernel has not delivered all of it: a reset would destroy that.
+void L4Session::end_after_reset() {
+  RW_CHECK(client_reset_ || server_reset_);
+  const size_t queued = client_reset_ ? conn_->queued() : client_.queued();
+  if (queued > 0 && !(client_reset_ && send_broken_)) return;  // on_server_drained(), on_writable()
+  int left = 0;
+  const int fd = client_reset_ ? conn_->fd() : client_.fd();
+  const bool delivered = ioctl(fd, SIOCOUTQ, &left) != 0 || left == 0;
+  client_reset_ ? end(EndedBy::kClient, "the client reset", delivered)
+                : end(EndedBy::kServer, "the server reset", delivered);
+}
+
 void L4Session::on_server_bytes(std::span<const std::byte> bytes) {
+  if (client_reset_) return;
   bytes_out_ += bytes.size();
   listener_.stats().bytes_sent.add(bytes.size());
   touch();
@@ -383,6 +407,7 @@ void L4Session::on_writable(Socket& /*socket*/) {
   if (closing_) return;
   if (!client_.flush()) return end(EndedBy::kClient, "the client is gone", true);
   touch();
+  if (server_reset_) return end_after_reset();
   if (client_.queued() <= Stream::kLowWaterBytes && conn_ != nullptr && !server_ended_) {
     conn_->set_receiving(true);
   }
@@ -390,6 +415,11 @@ void L4Session::on_writable(Socket& /*socket*/) {
 }
 
 void L4Session::on_server_end(int error) {
+  if (server_ended_ && error != 0) {
+    server_reset_ = true;
+    client_.set_receiving(false);
+    return end_after_reset();
+  }
   server_ended_ = true;
   if (error != 0) return end(EndedBy::kServer, "the server reset", true);
   if (send_broken_) client_ended_ = true;

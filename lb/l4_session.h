@@ -42,6 +42,7 @@ class L4Session final : public SocketOwner,
   void on_secured(Socket& socket) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
+  void on_reset(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
   void on_detached(Socket& socket, int fd, bool clean) override;
@@ -82,6 +83,7 @@ class L4Session final : public SocketOwner,
   [[nodiscard]] bool wait_for_descriptors(int error);
   void touch();
   void finish_if_both_ended();
+  void end_after_reset();
   void end(EndedBy by, std::string_view cause, bool reset);
   void release_server();
   [[nodiscard]] bool make_proxy_header(bool preface, std::string_view& header);
@@ -114,9 +116,11 @@ class L4Session final : public SocketOwner,
   bool connected_ = false;
   bool client_ended_ = false;
   bool server_ended_ = false;
-  bool send_broken_ = false;  // the server takes no more bytes
-  bool queued_ = false;       // waits for a server to have room
-  bool in_turn_ = false;      // inside on_turn()
+  bool send_broken_ = false;   // the server takes no more bytes
+  bool client_reset_ = false;  // behind its FIN
+  bool server_reset_ = false;
+  bool queued_ = false;   // waits for a server to have room
+  bool in_turn_ = false;  // inside on_turn()
   bool closing_ = false;
 };
 

@@ -21,6 +21,13 @@ struct Packed {
 static_assert(sizeof(Packed) <= 3 * sizeof(uint64_t));
 static_assert(std::is_trivially_copyable_v<Packed>);
 
+Packed unpack(const Message& message) {
+  const uint64_t words[3] = {message.a, message.b, message.c};
+  Packed packed;
+  memcpy(&packed, words, sizeof packed);
+  return packed;
+}
+
 // The Io of the shard whose thread this is; null in other threads. They have no ring to ring with.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): one per thread
 thread_local Io* t_own_io = nullptr;
@@ -57,6 +64,7 @@ void Shard::join() {
   thread_.join();
   // What nobody took any more: descriptors and certificates on their way here.
   for (Message message; mailbox_.take(message);) {
+    if (static_cast<Mail>(message.kind) == Mail::kAdopt) ::close(unpack(message).fd);
     if (static_cast<Mail>(message.kind) == Mail::kTls) {
       delete pointer_in<std::shared_ptr<const TlsMaterials>>(message.a);
     }
@@ -140,9 +148,7 @@ void Shard::take(const Message& message) {
     }
     case Mail::kHealth: return worker_->refresh_health();
     case Mail::kAdopt: {
-      Packed packed;
-      const uint64_t words[3] = {message.a, message.b, message.c};
-      memcpy(&packed, words, sizeof packed);
+      const Packed packed = unpack(message);
       return worker_->adopt(message.small, packed.fd, packed.peer);
     }
     case Mail::kServer:

@@ -135,6 +135,11 @@ void ServerConn::on_receive_end(Socket& /*socket*/, int error) {
   slot_.pool_.close(*this, CloseReason::kServerIdle);
 }
 
+// Its user has heard of the FIN and half-closes: a tunnel, or layer 4.
+void ServerConn::on_reset(Socket& /*socket*/, int error) {
+  if (in_use() && mux_ == nullptr) user_->on_server_end(error);
+}
+
 void ServerConn::on_writable(Socket& /*socket*/) {
   if (mux_ != nullptr) {  // The last frames may wait while it is idle, too.
     if (!stream_.flush()) {

@@ -88,6 +88,8 @@ class ServerConn final : public PooledConn,
   [[nodiscard]] bool above_high_water() const { return stream_.above_high_water(); }
   [[nodiscard]] size_t queued() const { return stream_.queued(); }
   [[nodiscard]] int error() const { return stream_.error(); }
+  // As Socket::fd().
+  [[nodiscard]] int fd() const { return stream_.fd(); }
   // Calls on_server_timeout() after `ms`; 0 switches it off.
   void set_deadline(int64_t ms);
 
@@ -102,6 +104,7 @@ class ServerConn final : public PooledConn,
   void on_connected(Socket& socket, int error) override;
   void on_receive(Socket& socket, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket& socket, int error) override;
+  void on_reset(Socket& socket, int error) override;
   void on_writable(Socket& socket) override;
   void on_closed(Socket& socket) override;
   void on_detached(Socket& socket, int fd, bool clean) override;

@@ -59,6 +59,7 @@ class HttpServer::Connection final : public SocketOwner, public TimerOwner {
   void on_connected(Socket&, int) override { RW_CHECK(false); }  // Accepted, never connecting.
   void on_receive(Socket&, std::span<const std::byte> bytes) override;
   void on_receive_end(Socket&, int error) override;
+  void on_reset(Socket&, int /*error*/) override { close(); }
   void on_writable(Socket&) override { send(); }
   void on_closed(Socket&) override { server_.forget(*this); }  // Destroys *this.
   void on_timer(Timer&) override;

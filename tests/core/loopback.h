@@ -62,17 +62,31 @@ struct Recorder final : SocketOwner {
     ++ends;
     end_error = error;
   }
+  void on_reset(Socket& /*socket*/, int error) override {
+    ++resets;
+    reset_error = error;
+    if (then_reset) then_reset();
+  }
+  void on_detached(Socket& /*socket*/, int detached_fd, bool /*clean*/) override {
+    ++detached;
+    fd = detached_fd;
+  }
   void on_writable(Socket& /*socket*/) override { ++writable; }
   void on_closed(Socket& /*socket*/) override { ++closed; }
 
   Socket socket;
   std::string text;
   std::function<void()> then;
+  std::function<void()> then_reset;
   int connected = -1;
   int ends = 0;
   int end_error = -1;
+  int resets = 0;
+  int reset_error = -1;
   int writable = 0;
   int closed = 0;
+  int detached = 0;
+  int fd = -1;
 };
 
 struct Acceptor final : AcceptOwner {
@@ -100,7 +114,7 @@ inline int listen_any() {
 }
 
 inline int dial(const ServerAddress& to) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(to.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   REQUIRE(connect(fd, to.get(), to.length) == 0);
   return fd;
 }

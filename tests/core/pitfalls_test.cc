@@ -2,7 +2,8 @@
 //
 // The rest of the list is in engine_test.cc (close with an armed poll, a small completion queue, a
 // slot freed inside a batch, an edge behind a pause, io_uring forbidden) and ring_receive_test.cc
-// (receives without a buffer).
+// (receives without a buffer); the whole of it is in docs/invariants.md. Where a test is about the
+// process (its descriptors, ports, memory or children) the simulated engine has nothing to show.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <doctest/doctest.h>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "core/engines.h"
+#include "tests/core/every_engine.h"
 #include "tests/core/loopback.h"
 
 using namespace ringway;
@@ -60,50 +62,44 @@ struct NoMoreFiles {
 
 // Pitfall 2: a poll that survives the peer's FIN keeps the file, and sockets pile up.
 TEST_CASE("Io: 300 connections that end by FIN or reset -> no descriptor is left") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    const size_t before = open_files("socket:").size();
+    const auto files = [&] {
+      return io.simulated() ? io.net->live_sockets() : open_files("socket:").size();
+    };
+    const size_t before = files();
     for (int i = 0; i < 300; ++i) {
-      Pair pair(*io);
+      AnyPair pair(io);
       io->set_receiving(pair.side.socket, true);
-      if (i % 2 == 0) {
-        const linger at_once{1, 0};
-        setsockopt(pair.client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-      }
-      ::close(pair.client);
-      pair.client = -1;
+      i % 2 == 0 ? pair.peer->cut() : pair.peer->close();
       REQUIRE(run_until(*io, [&] { return pair.side.ends == 1; }));
       CHECK(pair.side.end_error == (i % 2 == 0 ? ECONNRESET : 0));
     }
-    CHECK(open_files("socket:").size() == before);
+    CHECK(files() == before);
   }
 }
 
 // Pitfall 2 from the peer's view: our side must leave CLOSE_WAIT, or the peer waits for ever.
 TEST_CASE("Io: close after the peer's FIN -> the peer reads the end") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
+    AnyPair pair(io);
     io->set_receiving(pair.side.socket, true);
-    shutdown(pair.client, SHUT_WR);
+    pair.peer->finish();
     REQUIRE(run_until(*io, [&] { return pair.side.ends == 1; }));
     io->close(pair.side.socket);
     REQUIRE(run_until(*io, [&] { return pair.side.closed == 1; }));
-    char byte = 0;
-    CHECK(recv(pair.client, &byte, 1, 0) == 0);
+    CHECK(pair.peer->read_byte() == 0);
   }
 }
 
 // Pitfall 4: bytes that were only queued must not count as sent for good after a reset.
 TEST_CASE("Io: send after the peer's reset -> an error, not a length") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
+    AnyPair pair(io);
     io->set_receiving(pair.side.socket, true);
-    const linger at_once{1, 0};
-    setsockopt(pair.client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    ::close(pair.client);
-    pair.client = -1;
+    pair.peer->cut();
     REQUIRE(run_until(*io, [&] { return pair.side.ends == 1; }));
     const iovec piece{const_cast<char*>("late"), 4};
     CHECK(io->send(pair.side.socket, {&piece, 1}) == -EPIPE);
@@ -206,11 +202,11 @@ TEST_CASE("Io: two engines, a listener each on one port -> both accept") {
 
 // Pitfall 13: with deferred task work nothing completes unless the loop enters the kernel.
 TEST_CASE("Io: turns that never wait -> events arrive all the same") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
+    AnyPair pair(io);
     io->set_receiving(pair.side.socket, true);
-    REQUIRE(write(pair.client, "poll", 4) == 4);
+    pair.peer->write("poll");
     for (int i = 0; i < 1'000'000 && pair.side.text.size() < 4; ++i) io->run_once(0);
     CHECK(pair.side.text == "poll");
   }
@@ -307,68 +303,63 @@ TEST_CASE("Io: every descriptor of an engine is closed on exec") {
 }
 
 TEST_CASE("Io: a client over a unix socket -> accepted, without an address") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
     const std::string path = "/tmp/ringway-pitfalls-" + std::to_string(getpid()) + ".sock";
     ServerAddress address;
     REQUIRE(parse_address("unix:" + path, address));
-    const int listener = open_listener(address);
+    const int listener = io.simulated() ? io.net->make_listener(address) : open_listener(address);
     REQUIRE(listener >= 0);
     Acceptor acceptor;
     io->listen(listener, acceptor);
-    const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(connect(client, address.get(), address.length) == 0);
+    const auto client = dial(io, address);
     CHECK(run_until(*io, [&] { return acceptor.fds.size() == 1; }));
     CHECK(acceptor.last.family == PeerAddress::Family::kNone);
     io->unlisten(listener);
-    ::close(listener);
+    io->discard(listener);
     unlink(path.c_str());
     for (const int fd : acceptor.fds) io->discard(fd);
-    ::close(client);
     io->run_once(0);
   }
 }
 
 // Who came later would be accepted by the kernel as long as the engine holds the socket, and reset.
 TEST_CASE("Io: unlisten -> refused from then on, before the next turn") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    const int listener = listen_any();
-    const ServerAddress address = bound(listener);
+    const int listener = listen_any(io);
+    const ServerAddress address = bound(io, listener);
     Acceptor acceptor;
     io->listen(listener, acceptor);
     io->run_once(0);
-    io->unlisten(listener);
-    io->discard(listener);
-    const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(client, address.get(), address.length) == -1);
-    CHECK(errno == ECONNREFUSED);
-    ::close(client);
+    for (const bool closed : {false, true}) {
+      closed ? io->discard(listener) : io->unlisten(listener);
+      CHECK(refused(io, address));
+    }
     io->run_once(0);
   }
 }
 
 // Reloads change listeners for years: what they leave behind must not grow or get in the way.
 TEST_CASE("Io: 2000 times listen and unlisten -> the next one still accepts") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
     Acceptor acceptor;
     for (int i = 0; i < 2000; ++i) {
-      const int one = listen_any();
+      const int one = listen_any(io);
       io->listen(one, acceptor);
       if (i % 7 == 0) io->run_once(0);
       io->unlisten(one);
       io->discard(one);
       if (i % 5 == 0) io->run_once(0);
     }
-    const int listener = listen_any();
+    const int listener = listen_any(io);
     io->listen(listener, acceptor);
-    const int client = dial(bound(listener));
+    const auto client = dial(io, bound(io, listener));
     CHECK(run_until(*io, [&] { return acceptor.fds.size() == 1; }));
     io->unlisten(listener);
     for (const int fd : acceptor.fds) io->discard(fd);
-    ::close(client);
-    ::close(listener);
+    io->discard(listener);
     io->run_once(0);
   }
 }

@@ -287,6 +287,81 @@ TEST_CASE("pitfall 22: a full queue cuts a chain of links in two; single operati
   }
 }
 
+// Pitfall 23: what is read of a completion after the queue has moved on is another one's. Here each
+// handler submits more than the queue holds, so that completions of the next ones are written while
+// those of this batch are still being delivered.
+TEST_CASE("pitfall 23: handlers that submit inside a batch -> each gets its own bytes") {
+  for (const bool multishot : {false, true}) {
+    CAPTURE(multishot);
+    const auto ring = multishot ? make_multishot(4, 8, ReceiveRing::Shape{16, 64, false})
+                                : std::make_unique<RingEngine>(0);
+    if (ring == nullptr) return;  // The kernel has no multishot receives.
+    if (!multishot) ring->start(4, 8);
+    REQUIRE(ring->probe().usable());
+    constexpr size_t kPairs = 50;
+    std::vector<std::unique_ptr<Pair>> pairs;
+    for (size_t i = 0; i < kPairs; ++i) {
+      pairs.push_back(std::make_unique<Pair>(*ring));
+      pairs[i]->side.then = [&pairs, &ring, i] {
+        for (size_t j = 0; j < 6; ++j) {
+          ring->want_writable(pairs[(i + j * 7) % kPairs]->side.socket);
+        }
+      };
+      ring->set_receiving(pairs[i]->side.socket, true);
+    }
+    std::vector<std::string> expected(kPairs);
+    for (int round = 0; round < 20; ++round) {
+      for (size_t i = 0; i < kPairs; ++i) {
+        const std::string text = std::to_string(i) + ":" + std::to_string(round) + ";";
+        REQUIRE(write(pairs[i]->client, text.data(), text.size()) > 0);
+        expected[i] += text;
+      }
+      for (size_t i = 0; i < kPairs; ++i) {
+        REQUIRE(run_until(*ring, [&] { return pairs[i]->side.text.size() >= expected[i].size(); }));
+        CHECK(pairs[i]->side.text == expected[i]);
+      }
+    }
+    CHECK(ring->counters().sq_full.get() > 0);
+  }
+}
+
+// Goal: the table of pitfalls names tests that exist: a name of docs/references.md is the beginning
+// of one, up to "...", in the file that stands before it.
+TEST_CASE("pitfalls: each of the 24 has a test, or a reason") {
+  std::ifstream table(RW_SOURCE_DIR "/docs/references.md");
+  std::set<int> rows;
+  for (std::string line; std::getline(table, line);) {
+    const int number = line.starts_with("| ") ? atoi(line.c_str() + 2) : 0;
+    if (number == 0) continue;
+    CAPTURE(line);
+    rows.insert(number);
+    std::string source;
+    size_t named = 0;
+    for (size_t at = 0; at < line.size(); ++at) {
+      if (line[at] != '`' && line[at] != '"') continue;
+      const size_t end = line.find(line[at], at + 1);
+      REQUIRE(end != std::string::npos);
+      const std::string word = line.substr(at + 1, end - at - 1);
+      if (line[at] == '`' && word.ends_with("_test")) {
+        std::ostringstream text;
+        text << std::ifstream(RW_SOURCE_DIR "/tests/core/" + word + ".cc").rdbuf();
+        source = text.str();
+        CHECK(!source.empty());
+      } else if (line[at] == '"') {
+        CAPTURE(word);
+        ++named;
+        const std::string beginning = word.substr(0, word.find(" ..."));
+        CHECK(source.find("\"" + beginning) != std::string::npos);
+      }
+      at = end;
+    }
+    const bool reasoned = line.find("not tested: ") != std::string::npos;
+    CHECK((named > 0 || reasoned));
+  }
+  CHECK(rows.size() == 24);
+  CHECK(*rows.rbegin() == 24);
+}
+
 // Pitfall 10: an operation that the kernel hands to a worker thread costs 20 times as much.
 TEST_CASE("pitfall 10: the whole life of 50 connections -> the kernel starts no worker thread") {
   const size_t before = ring_workers();

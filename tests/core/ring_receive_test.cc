@@ -19,6 +19,7 @@
 #include "core/base/prng.h"
 #include "core/engine_report.h"
 #include "core/engines.h"
+#include "tests/core/every_engine.h"
 #include "tests/core/loopback.h"
 
 using namespace ringway;
@@ -41,6 +42,16 @@ void make_non_blocking(int fd) {
 size_t write_some(int fd, const std::string& text, size_t at, size_t limit) {
   const ssize_t n = write(fd, text.data() + at, std::min(limit, text.size() - at));
   return n > 0 ? at + static_cast<size_t>(n) : at;
+}
+
+size_t write_some(Peer& peer, const std::string& text, size_t at, size_t limit) {
+  return at + peer.try_write(std::string_view(text).substr(at, limit));
+}
+
+void make_small(AnyPair& pair) {
+  const int small = 16 * 1024;
+  setsockopt(static_cast<RealPeer&>(*pair.peer).fd(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+  setsockopt(pair.side.socket.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
 }
 
 bool all_with_kernel(const RingEngine& ring) {
@@ -164,19 +175,16 @@ TEST_CASE("ReceiveRing: resumed by another's handler in the batch -> what is hel
 }
 
 TEST_CASE("Io: a pause under a fast sender -> it is stopped, and every byte comes in order") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
-    make_non_blocking(pair.client);
+    AnyPair pair(io);
     // Small socket buffers, so that a stopped sender shows within 3 MiB.
-    const int small = 16 * 1024;
-    setsockopt(pair.client, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-    setsockopt(pair.side.socket.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    if (!io.simulated()) make_small(pair);
     const std::string text = pattern(3, 3 << 20);
     size_t at = 0;
     io->set_receiving(pair.side.socket, true);
     while (pair.side.text.empty()) {
-      at = write_some(pair.client, text, at, text.size());
+      at = write_some(*pair.peer, text, at, text.size());
       io->run_once(1);
     }
     io->set_receiving(pair.side.socket, false);
@@ -184,7 +192,7 @@ TEST_CASE("Io: a pause under a fast sender -> it is stopped, and every byte come
     for (size_t last = text.size(); at != last;) {
       last = at;
       for (int i = 0; i < 50; ++i) {
-        at = write_some(pair.client, text, at, text.size());
+        at = write_some(*pair.peer, text, at, text.size());
         io->run_once(0);
       }
     }
@@ -194,7 +202,7 @@ TEST_CASE("Io: a pause under a fast sender -> it is stopped, and every byte come
     CHECK(io->counters().receive_held.get() <= 2 << 20);
     io->set_receiving(pair.side.socket, true);
     CHECK(run_until(*io, [&] {
-      at = write_some(pair.client, text, at, text.size());
+      at = write_some(*pair.peer, text, at, text.size());
       return pair.side.text.size() == text.size();
     }));
     CHECK(pair.side.text == text);
@@ -202,16 +210,15 @@ TEST_CASE("Io: a pause under a fast sender -> it is stopped, and every byte come
 }
 
 TEST_CASE("Io: bytes and FIN behind a pause -> the bytes, then the end, once") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
+    AnyPair pair(io);
     const std::string text = pattern(4, 3000);
     io->set_receiving(pair.side.socket, true);
     io->run_once(0);
     io->set_receiving(pair.side.socket, false);
-    REQUIRE(write(pair.client, text.data(), 3000) == 3000);
-    ::close(pair.client);
-    pair.client = -1;
+    pair.peer->write(text);
+    pair.peer->close();
     for (int i = 0; i < 10; ++i) io->run_once(1);
     CHECK(pair.side.text.empty());
     CHECK(pair.side.ends == 0);
@@ -225,13 +232,13 @@ TEST_CASE("Io: bytes and FIN behind a pause -> the bytes, then the end, once") {
 }
 
 TEST_CASE("Io: close with bytes held behind a pause -> closed, the memory is free again") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    Pair pair(*io);
+    AnyPair pair(io);
     io->set_receiving(pair.side.socket, true);
     io->run_once(0);
     io->set_receiving(pair.side.socket, false);
-    REQUIRE(write(pair.client, "never read", 10) == 10);
+    pair.peer->write("never read");
     for (int i = 0; i < 5; ++i) io->run_once(1);
     io->close(pair.side.socket);
     CHECK(run_until(*io, [&] { return pair.side.closed == 1; }));
@@ -243,15 +250,14 @@ TEST_CASE("Io: close with bytes held behind a pause -> closed, the memory is fre
 // handler. Whatever the mode, a stream is a stream.
 TEST_CASE("Io: random writes and pauses -> each stream arrives whole and in order") {
   constexpr size_t kBytes = 100'000;
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
     Prng prng(42);
-    std::vector<std::unique_ptr<Pair>> pairs;
+    std::vector<std::unique_ptr<AnyPair>> pairs;
     std::vector<std::string> texts;
     std::vector<size_t> at(8, 0);
     for (size_t i = 0; i < 8; ++i) {
-      pairs.push_back(std::make_unique<Pair>(*io));
-      make_non_blocking(pairs[i]->client);
+      pairs.push_back(std::make_unique<AnyPair>(io));
       texts.push_back(pattern(100 + i, kBytes));
       Socket& socket = pairs[i]->side.socket;
       pairs[i]->side.then = [&] {
@@ -263,7 +269,7 @@ TEST_CASE("Io: random writes and pauses -> each stream arrives whole and in orde
       bool complete = true;
       for (size_t i = 0; i < 8; ++i) {
         if (prng.chance(1.0 / 2))
-          at[i] = write_some(pairs[i]->client, texts[i], at[i], 1 + prng.below(20'000));
+          at[i] = write_some(*pairs[i]->peer, texts[i], at[i], 1 + prng.below(20'000));
         io->set_receiving(pairs[i]->side.socket, prng.chance(3.0 / 4));
         complete = complete && pairs[i]->side.text.size() == kBytes;
       }
@@ -274,25 +280,20 @@ TEST_CASE("Io: random writes and pauses -> each stream arrives whole and in orde
 }
 
 TEST_CASE("Io: a connection made by connect() -> receives what was sent before it was armed") {
-  for (const auto& io : engines()) {
+  for (const AnyEngine& io : every_engine()) {
     CAPTURE(io->name());
-    const int listener = listen_any();
+    const int listener = listen_any(io);
+    const ServerAddress there = bound(io, listener);
     Recorder side;
-    REQUIRE(io->connect(side.socket, bound(listener)) == 0);
-    const int peer = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    pollfd waiting{listener, POLLIN, 0};
-    const int accepted = peer >= 0 ? peer
-                         : poll(&waiting, 1, 10'000) == 1
-                             ? accept4(listener, nullptr, nullptr, SOCK_CLOEXEC)
-                             : -1;
-    REQUIRE(accepted >= 0);
-    REQUIRE(write(accepted, "banner", 6) == 6);
-    ::close(accepted);
+    REQUIRE(io->connect(side.socket, there) == 0);
+    const auto peer = accept_one(io, listener);
+    peer->write("banner");
+    peer->close();
     io->set_receiving(side.socket, true);
     CHECK(run_until(*io, [&] { return side.ends == 1; }));
     CHECK(side.connected == 0);
     CHECK(side.text == "banner");
-    ::close(listener);
+    io->discard(listener);
     io->close(side.socket);
     CHECK(run_until(*io, [&] { return side.closed == 1; }));
   }

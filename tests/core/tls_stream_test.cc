@@ -279,6 +279,40 @@ TEST_CASE("Tls: a reset -> its errno; FIN or reset inside a handshake -> tls_clo
   CHECK(world.peer_of_last().cause == "tls_closed_in_handshake");
 }
 
+TEST_CASE("Tls: close_notify, with FIN or without one, then a reset -> an end, then on_reset") {
+  SimTlsWorld world;
+  TlsEnd& end = world.connect();
+  TlsEnd& server = world.peer_of_last();
+  end.stream.shutdown_send();
+  REQUIRE(world.run([&] { return server.ends == 1; }));
+  CHECK(server.end == 0);
+  world.net.run_for(1'000'000, 10'000);
+  CHECK(server.resets == 0);
+  end.stream.abort();
+  REQUIRE(world.run([&] { return server.resets == 1; }));
+  CHECK(server.reset == EPIPE);
+
+  world.plain_client = true;
+  TlsEnd& plain = world.dial();
+  REQUIRE(world.run([&] { return plain.connected == 0; }));
+  plain.stream.set_receiving(true);
+  RawTls raw(plain);
+  raw.pump();
+  REQUIRE(world.run([&] { return raw.done && world.peer_of_last().secured == 1; }));
+  TlsEnd& other = world.peer_of_last();
+  SSL_shutdown(raw.ssl.get());
+  // What comes behind it is nothing, and must not stand in the reset's way.
+  REQUIRE(plain.send(raw.take() + numbered(40'000)));
+  REQUIRE(world.run([&] { return other.ends == 1; }));
+  CHECK(other.end == 0);
+  world.net.run_for(1'000'000, 10'000);
+  CHECK(other.text.empty());
+  plain.stream.abort();
+  REQUIRE(world.run([&] { return other.resets == 1; }));
+  CHECK(other.reset == ECONNRESET);
+  CHECK(other.ends == 1);
+}
+
 TEST_CASE("Tls: the peer changes keys, and asks for ours -> bytes go on both ways") {
   SimTlsWorld world;
   world.plain_client = true;

@@ -37,6 +37,7 @@ class Peer:
         self.script = script
         self.heads: list[bytes] = []
         self.ends = 0
+        self.resets = 0  # Connections that a script saw to be reset.
         self.go = threading.Event()  # For scripts that wait until the test says so.
         self.listener = socket.socket()
         if receive_buffer:

@@ -3,8 +3,10 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -58,6 +60,19 @@ def read_all(connection: socket.socket) -> bytes:
         if not part:
             return received
         received += part
+
+
+def cut(connection: socket.socket):
+    """Ends it with a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def is_broken(connection: socket.socket, seconds: float = 20) -> bool:
+    """Waits until a reset has come. Behind the peer's FIN reading does not show it."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return any(mask & select.POLLERR for _, mask in poll.poll(seconds * 1000))
 
 
 def raw(port: int, request: bytes, host: str = "127.0.0.1") -> bytes:

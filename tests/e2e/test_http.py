@@ -3,7 +3,7 @@ import socket
 import threading
 import time
 
-from support import Case, Client, ok, raw, wait_until
+from support import Case, Client, cut, is_broken, ok, raw, read_all, wait_until
 
 
 class Messages(Case):
@@ -137,6 +137,33 @@ class Messages(Case):
         response = client.response()
         self.assertEqual((response.status, response.body), (403, b"no"))
         self.assertEqual(response.get("connection"), "close")
+
+    def test_a_client_that_half_closes_inside_an_answer_and_resets_ends_it_at_once(self):
+        """The server is silent meanwhile, and no timeout is near; likewise in a tunnel."""
+        for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+                     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n",
+                     b"HTTP/1.1 200 OK\r\n\r\n",
+                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"):
+            with self.subTest(head=head):
+                listener = socket.create_server(("127.0.0.1", 0))
+                self.addCleanup(listener.close)
+                _, port = self.http(listener.getsockname()[1], upstream='timeouts = { server_idle = "600s", '
+                                    'tunnel_idle = "600s", half_closed = "600s" }')
+                client = self.client(port)
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+                server, _ = listener.accept()
+                self.addCleanup(server.close)
+                server.settimeout(20)
+                self.assertIn(b"GET / ", server.recv(65536))
+                server.sendall(head + b"part")
+                client.until(b"part")
+                client.socket.shutdown(socket.SHUT_WR)
+                self.assertFalse(is_broken(server, 0.05))  # Half a close is none: it gets its answer.
+                cut(client.socket)
+                if head.startswith(b"HTTP/1.1 101"):
+                    self.assertTrue(is_broken(server))  # Behind the half-close that was passed on.
+                else:
+                    self.assertIn(read_all(server), (b"", b"<RESET>"))
 
     def test_http_1_0_clients(self):
         origin = self.origin(lambda head, body: ok(b"old"))

@@ -3,11 +3,10 @@ import os
 import pathlib
 import resource
 import socket
-import struct
 import tempfile
 import threading
 
-from support import Balancer, Case, address_text, family_of, free_port, read_all, wait_until
+from support import Balancer, Case, address_text, cut, family_of, free_port, is_broken, read_all, wait_until
 
 
 class NamedServer:
@@ -97,14 +96,12 @@ class Tcp(Case):
         self.addCleanup(listener.close)
         port = free_port()
         self.tcp(f"127.0.0.1:{port}", [f"127.0.0.1:{listener.getsockname()[1]}"])
-        at_once = struct.pack("ii", 1, 0)
         client = socket.create_connection(("127.0.0.1", port), timeout=20)
         client.sendall(b"hi")
         server, _ = listener.accept()
         server.settimeout(20)
         self.assertEqual(server.recv(2), b"hi")
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        server.close()
+        cut(server)
         self.assertEqual(read_all(client), b"<RESET>")
         client.close()
         client = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -112,10 +109,37 @@ class Tcp(Case):
         server, _ = listener.accept()
         server.settimeout(20)
         self.assertEqual(server.recv(2), b"hi")
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        client.close()
+        cut(client)
         self.assertEqual(read_all(server), b"<RESET>")
         server.close()
+
+    def test_a_reset_behind_a_half_close_is_passed_on_though_the_other_side_is_silent(self):
+        """Either side ends its half, is silent for a while, and resets. No timeout of the balancer helps."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        port = free_port()
+        self.tcp(f"127.0.0.1:{port}", [f"127.0.0.1:{listener.getsockname()[1]}"],
+                 'timeouts = { tunnel_idle = "600s", half_closed = "600s" }')
+        for ending in ("client", "server"):
+            for wait in (True, False):  # Until the half-close has passed through, or not.
+                client = socket.create_connection(("127.0.0.1", port), timeout=20)
+                client.sendall(b"ask")
+                server, _ = listener.accept()
+                server.settimeout(20)
+                self.assertEqual(server.recv(3), b"ask")
+                one, other = (client, server) if ending == "client" else (server, client)
+                one.shutdown(socket.SHUT_WR)
+                if wait:
+                    self.assertEqual(other.recv(1), b"")
+                    self.assertFalse(is_broken(other, 0.05))
+                cut(one)
+                if not wait:  # The reset may have overtaken the FIN.
+                    self.assertIn(read_all(other), (b"", b"<RESET>"))
+                self.assertTrue(wait is False or is_broken(other))
+                with self.assertRaises(OSError):
+                    while True:
+                        other.sendall(b"nobody reads this" * 1000)
+                other.close()
 
     def test_idle_and_connect_timeouts(self):
         silent = socket.create_server(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import Case, free_port, wait_until
+from support import Case, free_port, json_lines, metrics, wait_until
 
 
 @unittest.skipUnless(shutil.which("nginx") and shutil.which("wrk"), "needs nginx and wrk")
@@ -76,6 +76,56 @@ class Nginx(Case):
         self.assertNotIn("Non-2xx", said)
         self.assertGreater(int(re.search(r"(\d+) requests in", said)[1]), 100)
         self.assertEqual(balancer.log().count("reloaded"), 20)
+
+    def test_an_origin_is_killed_stays_dead_and_comes_back_under_wrk(self):
+        """GETs that a killed server had in hand are repeated, the other server takes all while it is dead, and the
+        first one gets its share again. Each step follows what was seen. What is lost is what the dying server's
+        kernel had accepted without a process that would ever look at it: on a fresh connection the end says
+        that the server fails on this request, which is not tried on others. That is at most one for each client."""
+        ports, page, kills, clients = [free_port(), free_port()], free_port(), 2, 32
+        access = tempfile.NamedTemporaryFile()
+        self.addCleanup(access.close)
+        doomed = self.nginx(ports[0])
+        self.nginx(ports[1])
+        balancer, front = self.http(*ports, upstream='health = { type = "tcp", interval = "100ms", fast_interval = "50ms",'
+                                    ' down_interval = "100ms", timeout = "500ms", fall = 1, rise = 1 }',
+                                    rest=f'[metrics]\nprometheus = "127.0.0.1:{page}"\n'
+                                    f'[logs.access]\noutput = "file:{access.name}"\n', shards=2)
+
+        def served(server: int) -> float:
+            values = metrics(page)
+            return sum(value for name, value in values.items() if f'server="s{server}"' in name
+                       and name.startswith("ringway_server_requests_total"))
+
+        def gets(server: int, more: int):
+            before = served(server)
+            wait_until(lambda: served(server) > before + more)
+        load = self.wrk(front, seconds=80)
+        self.addCleanup(load.kill)
+        for round in range(kills):
+            gets(0, 500)  # So that its connections have been used before.
+            os.killpg(doomed.pid, signal.SIGKILL)
+            wait_until(lambda: balancer.log().count("is down") == round + 1)
+            while_dead = served(0)
+            gets(1, 1000)
+            self.assertEqual(served(0), while_dead)
+            doomed = self.nginx(ports[0])
+            wait_until(lambda: balancer.log().count("is up") == round + 1)
+            gets(0, 500)
+        self.assertIsNone(load.poll(), "the load ended too early")
+        load.send_signal(signal.SIGINT)  # It says what it has seen.
+        said = load.communicate(timeout=60)[0]
+        self.assertNotIn("Socket errors", said)
+        self.assertGreater(int(re.search(r"(\d+) requests in", said)[1]), 4000)
+        lost = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+        seen = int(lost[1]) if lost else 0
+        self.assertLessEqual(seen, kills * clients)
+        balancer.stop()
+        failed = [line for line in json_lines(access.name) if line["status"] not in (200, 499)]  # 499: when wrk ended.
+        self.assertEqual(len(failed), seen)
+        for line in failed:
+            self.assertEqual((line["status"], line["server"], line["reused"], line["cause"]),
+                             (502, "s0", False, "the server closed before a response"))
 
     def test_an_origin_is_killed_under_wrk_and_the_other_takes_over(self):
         ports = [free_port(), free_port()]

@@ -39,7 +39,7 @@ int64_t SimIo::now_us() const {
 
 void SimIo::listen(int fd, AcceptOwner& owner) {
   SimNet::Listener& listener = net_.listener_of(fd);
-  RW_CHECK(listener.io == nullptr);
+  RW_CHECK(listener.io == nullptr && !listener.deaf);
   listener.io = this;
   listening_.push_back({fd, &owner, 0});
   accepts_due_ = true;
@@ -57,6 +57,7 @@ void SimIo::unlisten(int fd) {
   accept_from(fd, SIZE_MAX);
   if (listening(fd) == nullptr) return;  // on_accepted() did it.
   net_.listener_of(fd).io = nullptr;
+  net_.stop_listening(net_.listener_of(fd));
   std::erase_if(listening_, [&](const Listening& entry) { return entry.fd == fd; });
 }
 
@@ -223,7 +224,11 @@ bool SimIo::deliverable(const SimEnd& end, const SimRef& ref) const {
   if (end.connecting) return end.connect_done;
   const bool something =
       end.in.readable() > 0 || end.in.fin_arrived || end.broken || end.overflowed;
-  return (end.receiving && !end.ended && something) || writable(end, ref);
+  return (end.receiving && !end.ended && something) || reset_waits(end) || writable(end, ref);
+}
+
+bool SimIo::reset_waits(const SimEnd& end) {
+  return end.fin_told && end.broken && end.error != 0;
 }
 
 void SimIo::turn() {
@@ -279,6 +284,7 @@ void SimIo::deliver(const SimRef& ref) {
   const bool write_first = net_.prng().chance(0.5);
   if (write_first) deliver_writable(end, ref);
   if (!end.closing) deliver_bytes(end, ref);
+  if (!end.closing) deliver_reset(end, ref);
   if (!write_first && !end.closing) deliver_writable(end, ref);
   relist(end, ref);
 }
@@ -310,10 +316,19 @@ void SimIo::deliver_end(SimEnd& end, const SimRef& ref) {
   const bool fin = end.in.fin_arrived && !end.overflowed;
   const int error = end.overflowed ? ENOBUFS : fin ? 0 : std::exchange(end.error, 0);
   end.ended = true;
+  end.fin_told = fin;
   if (fin) net_.flow_to(*net_.find(ref), ref.side).fin_received = true;
   ++events_;
   net_.trace(3, ref.slot * 2 + ref.side, static_cast<uint64_t>(error));
   end.socket->owner_->on_receive_end(*end.socket, error);
+}
+
+void SimIo::deliver_reset(SimEnd& end, const SimRef& ref) {
+  if (!reset_waits(end)) return;
+  const int error = std::exchange(end.error, 0);
+  ++events_;
+  net_.trace(8, ref.slot * 2 + ref.side, static_cast<uint64_t>(error));
+  end.socket->owner_->on_reset(*end.socket, error);
 }
 
 void SimIo::deliver_writable(SimEnd& end, const SimRef& ref) {

@@ -76,6 +76,7 @@ class SimIo final : public Io {
   void deliver(const SimRef& ref);
   void deliver_bytes(SimEnd& end, const SimRef& ref);
   void deliver_end(SimEnd& end, const SimRef& ref);
+  void deliver_reset(SimEnd& end, const SimRef& ref);
   void deliver_writable(SimEnd& end, const SimRef& ref);
   void deliver_closed(SimEnd& end, const SimRef& ref);
   void deliver_detached(SimEnd& end, const SimRef& ref);
@@ -86,6 +87,8 @@ class SimIo final : public Io {
   void close(Socket& socket, bool abort);
   [[nodiscard]] bool writable(const SimEnd& end, const SimRef& ref) const;
   [[nodiscard]] bool deliverable(const SimEnd& end, const SimRef& ref) const;
+  // A reset behind the peer's FIN that neither a send nor on_reset() has told of.
+  [[nodiscard]] static bool reset_waits(const SimEnd& end);
   void relist(SimEnd& end, const SimRef& ref);
 
   void attach(Socket& socket, int fd);

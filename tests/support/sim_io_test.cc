@@ -250,7 +250,7 @@ TEST_CASE("SimIo: connect -> accepted elsewhere, refused, unreachable, unix") {
   CHECK(net.live_listeners() == 0);
 }
 
-TEST_CASE("SimIo: unlisten accepts what is queued; discard and closed listener end the client") {
+TEST_CASE("SimIo: unlisten accepts what is queued, then refuses; a closed listener resets") {
   SimNet net({.seed = 4, .faults = false, .latency_us_min = 100, .latency_us_max = 100});
   SimIo io(net);
   Acceptor acceptor;
@@ -267,12 +267,20 @@ TEST_CASE("SimIo: unlisten accepts what is queued; discard and closed listener e
   CHECK(acceptor.fds.size() == 2);  // The third found the backlog full and asks again.
   for (const int accepted : acceptor.fds) io.discard(accepted);
   net.run_for(2'000'000, 1000);
-  CHECK(clients[2]->events == "c");
-  net.close_listener(fd);
-  for (auto& client : clients) io.set_receiving(client->socket, true);
+  CHECK(clients[2]->connect_error == ECONNREFUSED);
+  io.set_receiving(clients[0]->socket, true);
   net.run_for(1'000'000, 1000);
   CHECK(clients[0]->end_error == 0);
-  CHECK(clients[2]->end_error == ECONNRESET);
+  net.close_listener(fd);
+  const int idle = net.make_listener(address("127.0.0.1:81"));
+  clients.push_back(std::make_unique<Recorder>(io));
+  REQUIRE(io.connect(clients[3]->socket, net.address_of(idle)) == 0);
+  net.run_for(500'000, 1000);
+  CHECK(clients[3]->connect_error == 0);
+  net.close_listener(idle);  // Nobody has accepted it.
+  io.set_receiving(clients[3]->socket, true);
+  net.run_for(1'000'000, 1000);
+  CHECK(clients[3]->end_error == ECONNRESET);
   for (auto& client : clients) io.close(client->socket);
   CHECK(net.run_until([&] { return net.live_sockets() == 0; }, 1000));
 }

@@ -245,6 +245,7 @@ void SimNet::release(const SimRef& ref) {
 }
 
 uint64_t SimNet::draw_capacity() {
+  if (options_.window_bytes != 0) return options_.window_bytes;
   const uint64_t shift = prng_.between(12, 18);
   const uint64_t usual = prng_.between(uint64_t{1} << (shift - 1), uint64_t{1} << shift);
   return hit(Fault::kTinyWindow) ? prng_.between(1, 512) : usual;
@@ -326,7 +327,7 @@ void SimNet::close_listener(int listener_fd) {
   Listener& listener = listener_of(listener_fd);
   RW_CHECK(listener.io == nullptr);  // unlisten() comes first.
   Descriptor& closed = descriptor(listener_fd);
-  std::erase(groups_[listener.key], closed.listener);
+  stop_listening(listener);
   closed.kind = Descriptor::Kind::kNone;
   listener.fd = -1;
   for (const SimRef& ref : listener.queue) {
@@ -334,6 +335,12 @@ void SimNet::close_listener(int listener_fd) {
     release(ref);
   }
   listener.queue.clear();
+}
+
+// As shutdown(2) of a listening socket: the next one who connects is refused.
+void SimNet::stop_listening(Listener& listener) {
+  listener.deaf = true;
+  std::erase(groups_[listener.key], descriptor(listener.fd).listener);
 }
 
 void SimNet::set_unreachable(const ServerAddress& address, bool unreachable) {

@@ -58,6 +58,7 @@ struct SimOptions {
   // Bounds of the one-way delay of a connection, in microseconds.
   uint64_t latency_us_min = 20;
   uint64_t latency_us_max = 2'000;
+  uint64_t window_bytes = 0;  // of each direction; 0: drawn
 };
 
 // What one direction of a connection carried, in bytes of its owner.
@@ -120,6 +121,7 @@ struct SimEnd {
   int connect_error = 0;
   bool receiving = false;
   bool ended = false;
+  bool fin_told = false;    // ended by on_receive_end(0)
   bool paused = false;      // receiving was switched off
   bool overflowed = false;  // behind that pause bytes were lost; only `held` of them are left
   size_t held = 0;
@@ -149,7 +151,7 @@ class SimNet {
   [[nodiscard]] int make_listener(const ServerAddress& address, size_t backlog = 4096);
   // The listener's address, with its port.
   [[nodiscard]] const ServerAddress& address_of(int listener_fd) const;
-  // Closes a listener, after unlisten(). Connections still queued are reset.
+  // Closes a listener, after unlisten() if somebody listens. Connections still queued are reset.
   void close_listener(int listener_fd);
   // While set, connection requests to `address` vanish, and connecting times out after 63 s.
   void set_unreachable(const ServerAddress& address, bool unreachable);
@@ -186,6 +188,10 @@ class SimNet {
   [[nodiscard]] size_t live_listeners() const;
   // Accounts of all connections so far, in the order of their connect().
   [[nodiscard]] const std::vector<SimRecord>& records() const { return records_; }
+  // The address that an open descriptor's connection came from.
+  [[nodiscard]] const PeerAddress& client_of(int fd) const {
+    return conns_[descriptor(fd).ref.slot]->client;
+  }
   // The account of an open descriptor's connection, valid until the next connect().
   [[nodiscard]] const SimRecord& record_of(int fd) const;
   // A hash of all events so far: equal seeds give equal ones.
@@ -213,6 +219,7 @@ class SimNet {
     std::string key;
     size_t backlog = 0;
     SimIo* io = nullptr;
+    bool deaf = false;  // unlisten() was called: whoever connects is refused
     std::vector<SimRef> queue;
   };
   struct Descriptor {
@@ -278,6 +285,7 @@ class SimNet {
   Listener* pick_listener(const ServerAddress& server, uint64_t hash);
   [[nodiscard]] int accept(Listener& listener, PeerAddress& peer);
   Listener& listener_of(int fd);
+  void stop_listening(Listener& listener);
 
   // Data. `ref` is the end that acts.
   [[nodiscard]] ssize_t send(const SimRef& ref, std::span<const iovec> pieces);

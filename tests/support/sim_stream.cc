@@ -165,8 +165,9 @@ void SimNet::on_reset(Conn& conn, const SimRef& ref, bool hard) {
     in.arrived = prng_.between(in.arrived, std::min(in.sent, in.cut));
   if (hit(Fault::kLossyReset) && !in.fin_arrived) in.arrived = prng_.between(in.read, in.arrived);
   end.broken = true;
-  // As tcp_reset(): after the peer's FIN it is EPIPE.
-  end.error = in.fin_arrived ? EPIPE : ECONNRESET;
+  // As tcp_reset(): after the peer's FIN it is EPIPE, unless ours was sent too.
+  const bool close_wait = in.fin_arrived && !conn.ends[ref.side ^ 1U].in.fin_sent;
+  end.error = close_wait ? EPIPE : ECONNRESET;
   records_[conn.record].reset = true;
   trace(111, ref.slot * 2 + ref.side, in.arrived);
   notify(conn, ref);

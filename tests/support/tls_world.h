@@ -72,6 +72,10 @@ struct TlsEnd final : SocketOwner {
     if (stream.tls() != nullptr) cause = stream.tls()->failure().text();
     if (on_end) on_end();
   }
+  void on_reset(Socket& /*socket*/, int error) override {
+    ++resets;
+    reset = error;
+  }
   void on_writable(Socket& /*socket*/) override {
     ++writables;
     [[maybe_unused]] const bool good = stream.flush();
@@ -108,6 +112,8 @@ struct TlsEnd final : SocketOwner {
   int receives = 0;
   int ends = 0;
   int end = -1;
+  int resets = 0;
+  int reset = -1;
   int writables = 0;
   int closed = 0;
 };
