@@ -362,6 +362,10 @@ void SocketIo::finish_connect(Socket& socket) {
 void SocketIo::read(Socket& socket) {
   if (socket.ended_) return look_for_reset(socket);
   if (socket.held_ != nullptr) return deliver_held(socket);
+  read_bytes(socket);
+}
+
+void SocketIo::read_bytes(Socket& socket) {
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (!socket.receiving_ || socket.ended_ || socket.closing_) return;
     const ssize_t got = recv(socket.fd_, scratch_.get(), kScratchBytes, MSG_DONTWAIT);

@@ -185,6 +185,7 @@ class SocketIo : public Io {
   void on_wake_event(const Event& event);
   void on_doorbell();
   void read(Socket& socket);
+  void read_bytes(Socket& socket);
   void end_receive(Socket& socket, int error);
   void finish_connect(Socket& socket);
   void start_closing(Socket& socket);

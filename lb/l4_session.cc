@@ -186,28 +186,33 @@ void L4Session::choose_route(const tls::ClientHello& hello) {
   connect_next();
 }
 
+// What the balancer's hash is of: the client's address.
+uint64_t L4Session::balance_hash() const {
+  if (upstream_->config().balance.algorithm != config::Algorithm::kHash) return 0;
+  const auto ip = peer_.ip_bytes();
+  return hash_bytes(std::as_bytes(ip), HashKey{});
+}
+
+void L4Session::no_connection(EndedBy by, std::string_view cause) {
+  end(by, failure_.empty() ? cause : failure_, false);
+}
+
 void L4Session::connect_next() {
   while (!closing_) {
     if (tried_epoch_ != upstream_->epoch()) tried_count_ = 0;
     tried_epoch_ = upstream_->epoch();
     if (attempts_ > upstream_->config().retry.attempts + upstream_->servers().size()) {
-      return end(EndedBy::kServer, failure_.empty() ? "no server could be connected to" : failure_,
-                 false);
-    }
-    uint64_t hash = 0;
-    if (upstream_->config().balance.algorithm == config::Algorithm::kHash) {
-      const auto ip = peer_.ip_bytes();
-      hash = hash_bytes(std::as_bytes(ip), HashKey{});
+      return no_connection(EndedBy::kServer, "no server could be connected to");
     }
     if (!in_turn_ && upstream_->anyone_waits()) return wait_in_queue();
     const ShardUpstream::Picked picked =
-        upstream_->pick(hash, std::span(tried_).first(tried_count_));
+        upstream_->pick(balance_hash(), std::span(tried_).first(tried_count_));
     if (picked.full) return wait_in_queue();
     server_ = picked.server;
     if (server_ == nullptr) {
       upstream_->stats().no_server.add();
-      return end(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy,
-                 failure_.empty() ? "no server is available" : failure_, false);
+      return no_connection(tried_count_ > 0 ? EndedBy::kServer : EndedBy::kProxy,
+                           "no server is available");
     }
     if (attempts_++ > 0) upstream_->stats().retries.add();
     std::string_view preface;

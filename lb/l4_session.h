@@ -78,6 +78,8 @@ class L4Session final : public SocketOwner,
   void refuse_hello(PrereadError error);
   void become_http();
   void choose_route(const tls::ClientHello& hello);
+  [[nodiscard]] uint64_t balance_hash() const;
+  void no_connection(EndedBy by, std::string_view cause);
   void connect_next();
   void wait_in_queue();
   [[nodiscard]] bool wait_for_descriptors(int error);

@@ -92,6 +92,34 @@ void write_limits(MetricsWriter& out, const Snapshot& snapshot) {
       [](const ServerStats& stats) -> auto& { return stats.limit_wait; });
 }
 
+void write_counters(MetricsWriter& out, const Snapshot& snapshot) {
+  struct PoolLine {
+    const char* name;
+    const char* help;
+    MetricType type;
+    Counter PoolStats::*counter;
+  };
+  constexpr PoolLine kLines[] = {
+      {"ringway_server_parked_total", "Connections that were kept for reuse.", MetricType::kCounter,
+       &PoolStats::parked},
+      {"ringway_server_private_unkept_total", "Private connections that no session could keep.",
+       MetricType::kCounter, &PoolStats::unkept},
+      {"ringway_server_key_groups", "Different keys among the connections, summed over shards.",
+       MetricType::kGauge, &PoolStats::groups},
+      {"ringway_server_needed_connections",
+       "Connections in use at once that the purge of idle ones reckons with, summed over shards.",
+       MetricType::kGauge, &PoolStats::need},
+  };
+  for (const PoolLine& line : kLines) {
+    out.family(line.name, line.help, line.type);
+    for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
+      uint64_t sum = 0;
+      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*line.counter).get();
+      out.sample(labels, sum);
+    });
+  }
+}
+
 }  // namespace
 
 void write_pool_metrics(MetricsWriter& out, const Snapshot& snapshot) {
@@ -119,31 +147,7 @@ void write_pool_metrics(MetricsWriter& out, const Snapshot& snapshot) {
       kPrivateReasonNames, &PoolStats::reserved);
   write_park_refusals(out, snapshot);
   write_limits(out, snapshot);
-  struct PoolLine {
-    const char* name;
-    const char* help;
-    MetricType type;
-    Counter PoolStats::*counter;
-  };
-  constexpr PoolLine kLines[] = {
-      {"ringway_server_parked_total", "Connections that were kept for reuse.", MetricType::kCounter,
-       &PoolStats::parked},
-      {"ringway_server_private_unkept_total", "Private connections that no session could keep.",
-       MetricType::kCounter, &PoolStats::unkept},
-      {"ringway_server_key_groups", "Different keys among the connections, summed over shards.",
-       MetricType::kGauge, &PoolStats::groups},
-      {"ringway_server_needed_connections",
-       "Connections in use at once that the purge of idle ones reckons with, summed over shards.",
-       MetricType::kGauge, &PoolStats::need},
-  };
-  for (const PoolLine& line : kLines) {
-    out.family(line.name, line.help, line.type);
-    for_each_server(snapshot, [&](MetricLabels labels, ServerObject& server) {
-      uint64_t sum = 0;
-      for (auto& cell : server.shard.stats) sum += (cell.stats.pool.*line.counter).get();
-      out.sample(labels, sum);
-    });
-  }
+  write_counters(out, snapshot);
   write_learned(out, snapshot);
   write_times(
       out, snapshot, "ringway_server_connect_seconds",

@@ -319,6 +319,7 @@ ServerPool::Verdict ServerPool::refuse(PooledConn& conn, CloseReason reason) {
 }
 
 ServerPool::Verdict ServerPool::keep_private(PooledConn& conn, int64_t now_ms) {
+  RW_CHECK(conn.entry_ != nullptr);
   SessionEntry& entry = *conn.entry_;
   if (entry.idle_ >= entry.store_.limits().idle_per_entry) {
     return refuse(conn, CloseReason::kPrivateLimit);

@@ -59,11 +59,7 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
   }
   for (;;) {
     const ServerPool::Picked picked = pool_.pick(key, rules);
-    if (picked.conn == nullptr) {
-      ServerConn* others = joinable(key, rules.session);
-      const Taken joined = others == nullptr ? Taken() : join(*others, user, key, rules);
-      return joined.conn != nullptr ? joined : open(&user, key, picked.miss, rules);
-    }
+    if (picked.conn == nullptr) return take_unmade(user, key, picked.miss, rules);
     if (hinted_ && pool_.idle() == 0) hide_hint();
     ServerConn& conn = static_cast<ServerConn&>(*picked.conn);
     RW_CHECK(conn.user_ == nullptr);
@@ -84,6 +80,14 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
     conn.user_ = &user;
     return {.conn = &conn, .connected = true};
   }
+}
+
+// None is there: one that is being made for others, if it will have room, else one of its own.
+ServerSlot::Taken ServerSlot::take_unmade(ServerUser& user, const ConnKey* key, Miss miss,
+                                          const PickRules& rules) {
+  ServerConn* others = joinable(key, rules.session);
+  const Taken joined = others == nullptr ? Taken() : join(*others, user, key, rules);
+  return joined.conn != nullptr ? joined : open(&user, key, miss, rules);
 }
 
 // The server's end may wait in the kernel already. Whatever can be repeated finds out by itself.

@@ -238,6 +238,7 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] h2::SessionLimits session_limits() const;
   [[nodiscard]] ServerConn* joinable(const ConnKey* key, const SessionStore* session);
   Taken join(ServerConn& conn, ServerUser& user, const ConnKey* key, const PickRules& rules);
+  Taken take_unmade(ServerUser& user, const ConnKey* key, Miss miss, const PickRules& rules);
   void begin_mux(ServerConn& conn);
   void begin_plain(ServerConn& conn);
   Taken take_stream(ServerConn& conn, ServerUser& user, SessionStore* session);
