@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import select
 import signal
@@ -24,10 +25,30 @@ def address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+RESERVED: list[socket.socket] = []  # by this process, while it lives
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port nobody listens on, and nobody takes before it is used.
+
+    Below the range from which connections get theirs, or one of them might be there first. Other test
+    processes see that it is taken by the UDP port of the same number.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as bounds:
+        end = int(bounds.read().split()[0])
+    for _ in range(1000):
+        port = random.randrange(min(10_240, end // 2), end)
+        with socket.socket() as probe:
+            mark = socket.socket(type=socket.SOCK_DGRAM)
+            try:
+                mark.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                mark.close()
+                continue
+        RESERVED.append(mark)
+        return port
+    raise AssertionError("no free port")
 
 
 def accepts(port: int) -> bool:
