@@ -502,10 +502,11 @@ void SocketIo::run_once(int timeout_ms) {
   resume_listeners(now_us_ / 1000);
   watch_late();
   size_t count = wait(bound_timeout(timeout_ms), *batch_);
-  for (int i = 0; i < kBatches; ++i) {
+  for (int i = 1;; ++i) {
     counters_.events.add(count);
     for (size_t at = 0; at < count; ++at) on_event((*batch_)[at]);
-    if (count < kBatchEvents) break;
+    // What is collected is out of the kernel, so the last batch of a turn is one that is delivered.
+    if (count < kBatchEvents || i == kBatches) break;
     count = collect(0, *batch_);
   }
   feed_starved();

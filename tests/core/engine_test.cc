@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -160,6 +161,36 @@ TEST_CASE("Io: 200 sockets talk at once, again and again -> none goes silent") {
         return true;
       }));
     }
+  }
+}
+
+// Polls of sockets that are ready complete when they are armed, all in one call. What is more than
+// a turn takes stays in the kernel's queue for the next one. (A simulated turn has no bound.)
+TEST_CASE("Io: 2600 connects end in one turn -> each owner hears of it, and of its bytes") {
+  for (const auto& io : engines()) {
+    CAPTURE(io->name());
+    const int listener = listen_any();
+    REQUIRE(listen(listener, 4096) == 0);
+    std::vector<std::unique_ptr<Recorder>> sides;
+    for (int i = 0; i < 2600; ++i) {
+      sides.push_back(std::make_unique<Recorder>());
+      REQUIRE(io->connect(sides.back()->socket, bound(listener)) == 0);
+      io->set_receiving(sides.back()->socket, true);
+      const int peer = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+      REQUIRE(peer >= 0);
+      REQUIRE(write(peer, "m", 1) == 1);
+      ::close(peer);
+    }
+    const auto all = [&](auto&& heard) {
+      return std::all_of(sides.begin(), sides.end(),
+                         [&](const auto& side) { return heard(*side); });
+    };
+    CHECK(run_until(*io, [&] { return all([](Recorder& side) { return side.connected == 0; }); }));
+    CHECK(run_until(*io, [&] { return all([](Recorder& side) { return side.text == "m"; }); }));
+    CHECK(run_until(*io, [&] { return all([](Recorder& side) { return side.ends == 1; }); }));
+    ::close(listener);
+    for (const auto& side : sides) io->close(side->socket);
+    CHECK(run_until(*io, [&] { return all([](Recorder& side) { return side.closed == 1; }); }));
   }
 }
 
