@@ -10,11 +10,14 @@ BANNED = [r"\bthrow\b", r"#include <iostream>", r"\bstd::function\b", r"\bdynami
 LINES_MAX = 600
 
 
+def too_long(path: pathlib.Path, lines: int) -> list[str]:
+    return [f"{path}:{LINES_MAX}: file has {lines} lines, at most {LINES_MAX}"] if lines > LINES_MAX else []
+
+
 def problems_of(path: pathlib.Path, layer: int) -> list[str]:
     found = []
     lines = path.read_text().splitlines()
-    if len(lines) > LINES_MAX:
-        found.append(f"{path}:{LINES_MAX}: file has {len(lines)} lines, at most {LINES_MAX}")
+    found += too_long(path, len(lines))
     if not lines or not lines[0].startswith(f"// {path}"):
         found.append(f"{path}:1: the first line names the file: // {path}")
     if path.suffix == ".h" and "#pragma once" not in lines:
@@ -36,6 +39,11 @@ def main() -> int:
             if path.suffix in (".h", ".cc"):
                 count += 1
                 found += problems_of(path, index)
+    for folder in ("tests", "bench"):
+        for path in sorted(pathlib.Path(folder).rglob("*")):
+            if path.suffix in (".h", ".cc", ".py"):
+                count += 1
+                found += too_long(path, len(path.read_text().splitlines()))
     print("\n".join(found) if found else f"tidy: {count} files, nothing to say")
     return 1 if found or count == 0 else 0
 

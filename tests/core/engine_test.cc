@@ -2,11 +2,7 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +21,7 @@
 #include "core/ring_engine.h"
 #include "tests/core/every_engine.h"
 #include "tests/core/loopback.h"
+#include "tests/support/no_ring.h"
 
 using namespace ringway;
 
@@ -362,14 +359,7 @@ TEST_CASE("make_engine: io_uring forbidden -> auto uses epoll and says why, io_u
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      const sock_filter rules[] = {
-          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
-          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-      const sock_fprog program{4, const_cast<sock_filter*>(rules)};
-      if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(10);
-      if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(10);
+      if (!forbid_rings(error)) _exit(10);
       const EngineResult fallback = make_engine(EngineKind::kAuto);
       if (fallback.io == nullptr || std::string(fallback.io->name()) != "epoll") _exit(1);
       const char* hint = error == EPERM ? "kernel.io_uring_disabled" : "6.1";

@@ -4,12 +4,7 @@
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +14,7 @@
 
 #include "core/epoll_engine.h"
 #include "lb/config/load.h"
+#include "tests/support/no_ring.h"
 
 using namespace ringway;
 
@@ -236,14 +232,7 @@ TEST_CASE("Shard: no engine -> start() says why, and there is nothing to join") 
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    const sock_filter rules[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(EPERM)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    const sock_fprog program{4, const_cast<sock_filter*>(rules)};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(10);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(10);
+    if (!forbid_rings(EPERM)) _exit(10);
     ShardSet set(1);
     const std::string why = set.at(0).start({.kind = EngineKind::kIoUring},
                                             {.loads = set.loads(), .chunks_max = 64}, -1);

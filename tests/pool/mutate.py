@@ -20,7 +20,7 @@ TLS = pathlib.Path('/usr/lib') / f'{os.uname().machine}-linux-gnu' / 'android'
 FLAGS = '-std=c++20 -O1 -fno-rtti -fno-exceptions -pthread -isystem /usr/include/android'.split()
 SECONDS = 60
 POOL = ['budget', 'conn_key', 'server_pool', 'server_pool_groups', 'server_pool_places', 'session_store']
-TESTS = ['pool_model', 'pool_model_test', 'pool_world', 'pool_world_events']
+TESTS = ['pool_model', 'pool_model_ends', 'pool_model_test', 'pool_world', 'pool_world_events']
 
 P = 'server_pool.cc'
 G = 'server_pool_groups.cc'
