@@ -188,9 +188,9 @@ void Exchange::connection_ready() {
   const bool own = header_is_own_ || upstream_->config().pool.reuse == ReuseMode::kNever;
   // Over HTTP/2 nobody logs in for a connection (RFC 9113 9.2 leaves none to one request).
   if (conn_ == nullptr || !(login_ || own)) return;
-  const PrivateReason shared_by_nobody =
-      named ? PrivateReason::kProxyHeader : PrivateReason::kNever;
-  reserve_connection(login_ ? PrivateReason::kLogin : shared_by_nobody);
+  const PrivateReason of_its_own =
+      header_is_own_ ? PrivateReason::kProxyHeader : PrivateReason::kNever;
+  reserve_connection(login_ ? PrivateReason::kLogin : of_its_own);
 }
 
 // The connection becomes the client's own: because of a login that it carries, for the whole

@@ -14,6 +14,7 @@ from test_tls import TlsCase
 
 ALWAYS = f'reuse = "always"\n{KEEP}'
 PROXIED = 'proxy_protocol = { accept = "required", from = ["127.0.0.0/8"] }'  # of a listener
+REASONS = ("reuse_never", "login", "challenge", "proxy_header")  # to be private
 
 
 def has_ipv6() -> bool:
@@ -130,6 +131,20 @@ class Clients(ReuseCase):
         self.assertIn(self.of("192.0.2.1", 1000).ask().conn, names)
         self.assertNotIn(self.of("192.0.2.1", 1001).ask().conn, names)
         self.assertEqual({conn.proxy_source for conn in origin.connections.values()}, {"192.0.2.1:1000", "192.0.2.1:1001"})
+
+    def test_a_header_that_others_may_have_is_no_reason_to_be_private(self):
+        """Only the mode is, here; the first upstream shares, and the third is private for its header."""
+        cases = {"shared": (ALWAYS, '"v1"'), "mode": ('reuse = "never"', '"v1"'), "header": (ALWAYS, '"v2"\nsend_proxy_tlvs = ["unique_id"]')}
+        origin = self.reporting(proxied=True)
+        self.balance(*(self.upstream(name, pool, [origin], f"send_proxy_protocol = {version}")
+                       for name, (pool, version) in cases.items()), listener=PROXIED)
+        visitor = self.of("192.0.2.1", 1000)
+        for name in cases:
+            visitor.ask(upstream=name)
+        counters = self.counters()
+        for name, reason in (("shared", None), ("mode", "reuse_never"), ("header", "proxy_header")):
+            got = {r: counters.sum(Names.RESERVED, upstream=name, reason=r) for r in REASONS}
+            self.assertEqual(got, {r: int(r == reason) for r in REASONS})
 
     def test_the_header_of_a_clients_own_ends_is_its_alone(self):
         """Nobody else could use the connection, so it is not left idle when the client goes; clients who take turns keep
