@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "proto/http2_huffman.h"
 
 namespace ringway::h2 {
 namespace {
@@ -13,6 +14,10 @@ namespace {
 constexpr uint32_t kDefaultTableBytes = 4096;  // RFC 9113 6.5.2
 constexpr size_t kFieldOverhead = 32;          // RFC 7541 4.1
 constexpr size_t kBombFactor = 16;
+
+// From how many bytes on a block is rewritten without Huffman coding, and up to how many then.
+constexpr size_t kRewriteMin = 256;
+constexpr size_t kRewriteRoom = size_t{16} * 1024;
 
 // So many fields are handed to nghttp2 at once; blocks may be written in parts.
 constexpr size_t kGroup = 64;
@@ -65,6 +70,12 @@ void Inflater::on_settings_ack() {
 bool Inflater::decode(std::string_view block, size_t decoded_max, FieldSink& sink) {
   if (failed_) return false;
   failed_ = true;  // taken back at the end
+  char room[kRewriteRoom];
+  if (block.size() >= kRewriteMin) {
+    // If it cannot be rewritten, nghttp2 says what is wrong, or decodes it in its own way.
+    const std::string_view plain = block_without_huffman(block, room);
+    if (!plain.empty()) block = plain;
+  }
   const uint8_t* at = bytes_of(block);
   size_t left = block.size();
   size_t decoded = 0;

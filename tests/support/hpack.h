@@ -1,6 +1,8 @@
 // tests/support/hpack.h - header blocks written by hand, so that they may hold anything, and sinks.
 #pragma once
 
+#include <nghttp2/nghttp2.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -71,6 +73,28 @@ struct Collector final : FieldSink {
   size_t bytes = 0;
   int cuts = 0;
 };
+
+// Decodes one block by nghttp2 alone. False: it is broken; `fields` has those in front of that.
+inline bool decode_straight(std::string_view block, Pairs& fields) {
+  nghttp2_hd_inflater* inflater = nullptr;
+  bool good = nghttp2_hd_inflate_new(&inflater) == 0;
+  const auto* at = reinterpret_cast<const uint8_t*>(block.data());
+  size_t left = block.size();
+  int flags = 0;
+  while (good && (flags & NGHTTP2_HD_INFLATE_FINAL) == 0) {
+    nghttp2_nv field;
+    const ssize_t taken = nghttp2_hd_inflate_hd2(inflater, &field, &flags, at, left, 1);
+    good = taken >= 0;
+    if (!good) break;
+    at += taken;
+    left -= static_cast<size_t>(taken);
+    if ((flags & NGHTTP2_HD_INFLATE_EMIT) == 0) continue;
+    fields.emplace_back(std::string(reinterpret_cast<char*>(field.name), field.namelen),
+                        std::string(reinterpret_cast<char*>(field.value), field.valuelen));
+  }
+  nghttp2_hd_inflate_del(inflater);
+  return good;
+}
 
 // The views of `pairs`.
 inline std::vector<HeaderField> fields_of(const Pairs& pairs) {
