@@ -106,7 +106,6 @@ class RingEngine final : public SocketIo {
   std::vector<Waiting> backlog_;
   std::vector<Bell> bells_;  // by first use, at most one per Io of the process
   bool bells_queued_ = false;
-  int doorbell_fd_ = -1;
   bool up_ = false;
 };
 

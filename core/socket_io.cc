@@ -45,9 +45,9 @@ Socket::~Socket() {
 }
 
 SocketIo::SocketIo(uint32_t spin_us)
-    : scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)),
+    : wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      scratch_(std::make_unique_for_overwrite<std::byte[]>(kScratchBytes)),
       batch_(std::make_unique<Batch>()),
-      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       spin_(spin_us) {
   RW_CHECK(wake_fd_ >= 0);
   refresh_clock();

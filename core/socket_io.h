@@ -118,7 +118,11 @@ class SocketIo : public Io {
   // Sockets attached from now on receive by kReceive instead of kIn.
   void receive_by_completions() { completes_ = true; }
 
-  EngineCounters counters_;
+  // What others read to ring: on a cache line that this thread does not write once it runs.
+  int wake_fd_ = -1;
+  int doorbell_fd_ = -1;  // of engines that take ring messages
+
+  alignas(64) EngineCounters counters_;
 
  private:
   static constexpr int kReadsPerTurn = 4;
@@ -200,7 +204,6 @@ class SocketIo : public Io {
   std::unique_ptr<std::byte[]> scratch_;
   std::unique_ptr<Batch> batch_;
   int64_t now_us_ = 0;
-  int wake_fd_ = -1;
   WakeOwner* wake_owner_ = nullptr;
   Spin spin_;
   std::vector<Entry> table_;

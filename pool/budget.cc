@@ -23,8 +23,8 @@
 //    after that, the listed ones are asked again; so a promise whose unit went elsewhere does not
 //    leave anybody waiting.
 //
-// Gifts: whoever takes a shard's want bit owes it a unit: adds to gifts_, then sends notify(). The
-// shard uses it or, in settle(), gives it back, which is 1 again.
+// Gifts: whoever takes a shard's want bit owes it a unit: adds to its gifts, then sends notify().
+// The shard uses it or, in settle(), gives it back, which is 1 again.
 //
 // Turns: units that come free under want go by turn_ through serve() even when the releasing shard
 // has waiters of its own, and try_acquire() takes nothing from free_ while anybody wants, so each
@@ -45,7 +45,10 @@ constexpr uint64_t bit_of(uint32_t shard) {
 }  // namespace
 
 Budget::Budget(uint32_t shards, int64_t max)
-    : free_(0), max_(max), shards_(shards), gifts_(new std::atomic<uint32_t>[shards] {}) {
+    : free_(0),
+      max_(max),
+      shards_(shards),
+      gifts_(std::make_unique<Gifts[]>((shards + kGiftsPerLine - 1) / kGiftsPerLine)) {
   RW_CHECK(shards >= 1 && shards <= kShardsMax);
   RW_CHECK(max == kOff || (max >= 0 && max <= kLimitMax));
   free_ = units(max);
@@ -57,7 +60,7 @@ Budget::~Budget() {
 
 int64_t Budget::gifts() const {
   int64_t sum = 0;
-  for (uint32_t i = 0; i < shards_; ++i) sum += gifts_[i].load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i < shards_; ++i) sum += gifts_to(i).load(std::memory_order_relaxed);
   return sum;
 }
 
@@ -107,7 +110,7 @@ void Budget::serve(BudgetPeers& peers) {
   while (wanting_.load() != 0 && take_one()) {
     const uint32_t shard = claim_next();
     if (shard != kNobody) {
-      gifts_[shard].fetch_add(1);
+      gifts_to(shard).fetch_add(1);
       peers.notify(*this, shard);
       continue;
     }
@@ -208,7 +211,7 @@ void BudgetShare::return_surplus() {
 }
 
 void BudgetShare::collect() {
-  const uint32_t given = budget_.gifts_[shard_].exchange(0);
+  const uint32_t given = budget_.gifts_to(shard_).exchange(0);
   if (given > 0 && refills_ != nullptr) refills_->add();
   granted_ += given;
 }

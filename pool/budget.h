@@ -85,6 +85,11 @@ class alignas(64) Budget {
   static constexpr int64_t kOffChunk = int64_t{1} << 40;
   static constexpr int64_t kChunkMax = 64;
   using Bits = std::array<std::atomic<uint64_t>, kWords>;
+  // To some shards. Lines of their own: what lies beside them in memory may be read per request.
+  static constexpr uint32_t kGiftsPerLine = 16;
+  struct alignas(64) Gifts {
+    std::array<std::atomic<uint32_t>, kGiftsPerLine> of{};
+  };
 
   // All units there are, for law and arithmetic: `max`, or a chunk for each shard.
   [[nodiscard]] int64_t units(int64_t max) const {
@@ -93,6 +98,9 @@ class alignas(64) Budget {
   // Nobody wants, and nobody has to repay.
   [[nodiscard]] bool calm() const { return wanting_.load() == 0 && free_.load() >= 0; }
   [[nodiscard]] int64_t chunk_of(int64_t units) const;
+  [[nodiscard]] std::atomic<uint32_t>& gifts_to(uint32_t shard) const {
+    return gifts_[shard / kGiftsPerLine].of[shard % kGiftsPerLine];
+  }
 
   int64_t take_chunk();
   bool take_one();
@@ -111,10 +119,10 @@ class alignas(64) Budget {
   std::atomic<uint32_t> freeing_{0};  // units that should_free() promised and that are under way
   uint32_t shards_;
 
-  alignas(64) Bits want_{};                         // shards that want a unit
-  std::atomic<uint32_t> turn_{0};                   // the shard that was served last
-  alignas(64) Bits listed_{};                       // shards that may have something to return
-  std::unique_ptr<std::atomic<uint32_t>[]> gifts_;  // by shard
+  alignas(64) Bits want_{};        // shards that want a unit
+  std::atomic<uint32_t> turn_{0};  // the shard that was served last
+  alignas(64) Bits listed_{};      // shards that may have something to return
+  std::unique_ptr<Gifts[]> gifts_;
 };
 
 // What one shard holds of one budget. Plain integers.

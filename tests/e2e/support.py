@@ -271,7 +271,7 @@ def ok(body: bytes, fields: bytes = b"") -> bytes:
 class Balancer:
     """`ringway run` on a configuration of the test; stopped, and judged, by Case's clean-up."""
 
-    def __init__(self, case: unittest.TestCase, text: str, wait: bool = True):
+    def __init__(self, case: unittest.TestCase, text: str, wait: bool = True, env: dict[str, str] | None = None):
         self.case = case
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name) / "ringway.toml"
@@ -279,7 +279,7 @@ class Balancer:
         self.log_path = pathlib.Path(self.folder.name) / "log"
         self.log_file = open(self.log_path, "wb")
         self.process = subprocess.Popen([RINGWAY, "run", str(self.path)], stdout=self.log_file,
-                                        stderr=self.log_file)
+                                        stderr=self.log_file, env=os.environ | (env or {}))
         case.addCleanup(self.finish)
         if wait:
             wait_until(lambda: "listening on" in self.log() or self.process.poll() is not None)
