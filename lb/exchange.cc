@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "lb/client_conn.h"
+#include "lb/http2_client.h"
 #include "lb/worker.h"
 #include "proto/http1_conn_hints.h"
 #include "proto/own_fields.h"
@@ -268,7 +269,10 @@ http1::RequestPlan Exchange::plan_request() {
 
 size_t Exchange::send_head(std::string_view bytes) {
   RW_CHECK(state_ == State::kSendHead && (conn_ != nullptr || server_stream_ != nullptr));
-  if (websocket_by_stream() && !may_open_websocket()) return 0;
+  // Where that is refused, another connection may be there already.
+  if (websocket_by_stream() && !may_open_websocket()) {
+    if (state_ != State::kSendHead || conn_ == nullptr) return 0;
+  }
   http1::Out out(worker_.render_buffer());
   if (proxy_due_) out.put(proxy_header());
   if (!http1::write_request_head(request(), plan_request(), out)) {
@@ -321,6 +325,16 @@ void Exchange::on_request_end(std::string_view trailers) {
   if (trailers.empty()) return end_request_body({});
   body_kept_ = false;  // They are not kept with it.
   end_request_body(without_own_names(trailers, own_names(), worker_.path_buffer()));
+}
+
+// Of a stream's body the last of the `bytes` at hand was `used`, and nothing follows: that goes out
+// with them.
+bool Exchange::client_ends_here(size_t used, size_t bytes) {
+  if (stream_ == nullptr || sending_again_ || !stream_->offers_last()) return false;
+  if (used == 0 || used != bytes || send_broken_ || request_done_) return false;
+  (void)request_body_.finish_at_close();
+  body_ended_ = request_done_ = true;
+  return true;
 }
 
 void Exchange::end_request_body(std::string_view trailers) {
@@ -379,6 +393,8 @@ size_t Exchange::forward_body(std::string_view head, std::string_view bytes) {
     out.clear();
     if (send_broken_ || conn_->above_high_water()) break;
   }
+  const bool last = client_ends_here(used, bytes.size());
+  if (last && request_framing_ == BodyKind::kChunked) out.add_last_chunk({});
   if (!sending_again_) bytes_in_ += used;
   keep_body(bytes.substr(0, used));
   server_->stats().bytes_sent.add(out.bytes());

@@ -148,6 +148,7 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   size_t forward_body(std::string_view head, std::string_view bytes);
   void start_body();
   void end_request_body(std::string_view trailers);
+  [[nodiscard]] bool client_ends_here(size_t used, size_t bytes);
   void keep_body(std::string_view bytes);
   void wait_for_server();
   [[nodiscard]] http1::RequestPlan plan_request();
@@ -165,6 +166,8 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   size_t forward_by_stream(std::string_view head, std::string_view bytes);
   [[nodiscard]] bool websocket_by_stream() const;
   [[nodiscard]] bool may_open_websocket();
+  void upgrade_by_http1();
+  [[nodiscard]] bool server_ends_here() const;
   size_t tunnel_to_server(std::string_view bytes);
   void end_server_tunnel();
 
@@ -271,10 +274,12 @@ class Exchange final : public ServerUser, public StreamUser, public Waiter {
   bool in_turn_ = false;        // inside on_turn()
   bool proxy_due_ = false;      // the connection is fresh: a PROXY header goes first
   bool header_is_own_ = false;  // nobody else's connection can begin with its PROXY header
+  bool alone_ = false;          // it shares its connection with no other client
+  bool only_http1_ = false;     // by a connection that offers nothing else
   bool was_reused_ = false;
   bool client_ended_ = false;
   bool head_ends_ = false;   // HTTP/2 to the server: the response has no body
-  bool body_ended_ = false;  // HTTP/2: on_request_end() was called
+  bool body_ended_ = false;  // HTTP/2: the request's body has come to its end
   bool server_ended_ = false;
 };
 

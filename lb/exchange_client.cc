@@ -67,7 +67,8 @@ void Exchange::respond_by_stream(const http1::OwnResponse& response) {
 }
 
 // As relay_response(): the length of the body is the frames' business, and the last piece of it
-// says that it is the last where that is known.
+// says that it is the last where that is known. Of chunks only the last one, empty, says that they
+// end, so each piece waits for what is behind it.
 void Exchange::relay_by_stream(std::string_view head, std::string_view bytes) {
   bool ended = response_body_.ended() || head_ends_;
   if (!head.empty()) {
@@ -80,27 +81,33 @@ void Exchange::relay_by_stream(std::string_view head, std::string_view bytes) {
     if (ended) return end_response(!bytes.empty());
   }
   size_t used = 0;
+  std::string_view piece;
   for (bool more = true; more;) {
     const BodyReader::Step step = response_body_.next(bytes.substr(used));
     used += step.consumed;
     switch (step.kind) {
       case BodyReader::Kind::kNeedMore: more = false; break;
       case BodyReader::Kind::kPiece:
-        // Of chunks only the last one, empty, says that they end.
+        if (!piece.empty()) stream_->write(piece, false);
+        piece = step.piece;
+        bytes_out_ += piece.size();
         ended = response_body_.ended();
-        bytes_out_ += step.piece.size();
-        stream_->write(step.piece, ended);
         more = !ended;
         break;
       case BodyReader::Kind::kEnd:
         ended = true;
         more = false;
-        stream_->finish(response_body_.trailers());
         break;
       case BodyReader::Kind::kError: return cut_response("malformed chunk in the response");
     }
   }
-  if (ended) return end_response(used < bytes.size());
+  const std::string_view trailers = ended ? response_body_.trailers() : std::string_view();
+  const bool last = (ended && trailers.empty()) || server_ends_here();
+  if (!piece.empty()) stream_->write(piece, last);
+  if (ended) {
+    stream_->finish(trailers);  // Does nothing behind a last piece.
+    return end_response(used < bytes.size());
+  }
   set_server_deadline(timeouts().server_idle);
   if (client_is_full()) hold_server();
 }

@@ -176,6 +176,11 @@ void Exchange::relay_response(std::string_view head, std::string_view bytes) {
     if (!client_.write(out.pieces())) return;
     out.clear();
   }
+  if (server_ends_here()) {  // on_stream_end() follows; the last chunk goes out with the last
+                             // bytes.
+    (void)response_body_.finish_at_close();
+    if (response_framing_ == BodyKind::kChunked) out.add_last_chunk({});
+  }
   bytes_out_ += out.bytes();
   if (!out.empty() && !client_.write(out.pieces())) return;
   if (ended) return end_response(used < bytes.size());

@@ -11,6 +11,7 @@
 #include "lb/exchange.h"
 #include "lb/tls/server_name.h"
 #include "lb/worker.h"
+#include "proto/websocket.h"
 
 namespace ringway {
 
@@ -137,8 +138,13 @@ ServerSlot::Taken Exchange::take_connection() {
   const std::string_view host = head.view(head.authority);
   const std::string_view sni =
       tls.enabled && tls.sni_from_request ? name_without_port(host) : std::string_view();
+  // Where nobody else has the same header, nobody could use it once this client is gone.
+  alone_ = header_is_own_ || upstream_->config().pool.reuse == ReuseMode::kNever;
   // Few servers take WebSockets over HTTP/2, and HTTP/2 knows no other upgrade.
-  const bool only_http1 = head.upgrade && slot.spec().http == HttpChoice::kByAlpn && tls.enabled;
+  const bool by_stream =
+      slot.takes_websocket() && http1::is_websocket(head) && !http1::websocket_key(head).empty();
+  const bool chooses = slot.spec().http == HttpChoice::kByAlpn;
+  const bool only_http1 = tls.enabled && (only_http1_ || (chooses && head.upgrade && !by_stream));
   ConnKey dynamic;
   const ConnKey* key = nullptr;
   if (!parts.empty() || !header.empty() || !sni.empty() || only_http1) {
@@ -165,7 +171,8 @@ ServerSlot::Taken Exchange::take_connection() {
                         .repeatable = http1::is_idempotent(head.method) && can_be_kept,
                         .fresh = stale_picks_ >= kStalePicksMax,
                         // A client of HTTP/1 has nothing else in flight.
-                        .session = stream_ == nullptr ? nullptr : &own};
+                        .session = stream_ == nullptr && !alone_ ? nullptr : &own,
+                        .own = alone_};
   return slot.take(*this, key, rules);
 }
 
@@ -182,15 +189,14 @@ std::string_view Exchange::proxy_header() {
 void Exchange::connection_ready() {
   connected_us_ = worker_.now_us();
   const bool named = proxy_version_ != config::ProxySend::kOff;
-  // Before TLS it has gone out already.
-  proxy_due_ = named && !was_reused_ && !server_->slot.sends_preface();
-  // Where nobody else has the same header, nobody could use it once this client is gone.
-  const bool own = header_is_own_ || upstream_->config().pool.reuse == ReuseMode::kNever;
+  // Before TLS, and before HTTP/2's own preface, it has gone out already.
+  proxy_due_ = named && !was_reused_ && conn_ != nullptr && !server_->slot.sends_preface();
   // Over HTTP/2 nobody logs in for a connection (RFC 9113 9.2 leaves none to one request).
-  if (conn_ == nullptr || !(login_ || own)) return;
+  const bool login = login_ && conn_ != nullptr;
+  if (!login && !alone_) return;
   const PrivateReason of_its_own =
       header_is_own_ ? PrivateReason::kProxyHeader : PrivateReason::kNever;
-  reserve_connection(login_ ? PrivateReason::kLogin : of_its_own);
+  reserve_connection(login ? PrivateReason::kLogin : of_its_own);
 }
 
 // The connection becomes the client's own: because of a login that it carries, for the whole
@@ -201,7 +207,8 @@ void Exchange::reserve_connection(PrivateReason reason) {
   const TargetRef target =
       login ? TargetRef{.kind = TargetRef::Kind::kUpstream, .object = upstream_}
             : TargetRef{.kind = TargetRef::Kind::kServer, .object = &slot.pool()};
-  slot.reserve(*conn_, client_.private_conns(), target, reason);
+  ServerConn& conn = conn_ != nullptr ? *conn_ : server_stream_->conn();
+  slot.reserve(conn, client_.private_conns(), target, reason);
 }
 
 // A server could not be reached: another one, or the end. Leaves state_ at kPickServer or beyond.

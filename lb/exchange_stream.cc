@@ -64,9 +64,30 @@ bool Exchange::may_open_websocket() {
     return false;
   }
   if (server_stream_->lost() || server_stream_->takes_websocket()) return true;
+  if (server_->slot.spec().http == HttpChoice::kByAlpn) {
+    upgrade_by_http1();
+    return false;
+  }
   let_go_of_server();
   answer(502, EndedBy::kServer, "the server takes no WebSocket over HTTP/2 (RFC 8441)");
   return false;
+}
+
+// The server took WebSockets by streams once, and this connection's SETTINGS say nothing of it: by
+// a connection of HTTP/1.1, as to a server that never did. Nothing of this try was sent.
+void Exchange::upgrade_by_http1() {
+  RW_CHECK(!only_http1_);
+  only_http1_ = true;
+  server_stream_->abort(h2::ErrorCode::kCancel);
+  forget_server();
+  --attempts_;
+  state_ = State::kPickServer;
+  run();
+}
+
+// The bytes at hand are the last of the response: what is made of them may say so.
+bool Exchange::server_ends_here() const {
+  return server_stream_ != nullptr && server_stream_->end_follows();
 }
 
 void Exchange::on_stream_settings() {
@@ -91,7 +112,7 @@ size_t Exchange::forward_by_stream(std::string_view head, std::string_view bytes
     switch (step.kind) {
       case BodyReader::Kind::kNeedMore: more = false; break;
       case BodyReader::Kind::kPiece:
-        request_done_ = request_body_.ended();
+        request_done_ = request_body_.ended() || client_ends_here(used, bytes.size());
         server_stream_->write(step.piece, request_done_);
         more = !request_done_ && !server_is_full();
         break;
@@ -165,9 +186,12 @@ void Exchange::on_stream_end(std::string_view trailers) {
   server_ended_ = true;
   if (state_ == State::kTunnel) return tunnel_server_end(0, false);
   if (!response_started_) return bad_response("the server ended the stream before a response");
+  const bool said = response_body_.ended();  // See relay_response().
   (void)response_body_.finish_at_close();
   if (stream_ != nullptr) {
-    stream_->finish(trailers);
+    stream_->finish(trailers);  // Unless its last bytes have said so.
+  } else if (said) {
+    RW_CHECK(trailers.empty());
   } else if (response_framing_ == BodyKind::kChunked) {
     Gather out;
     out.add_last_chunk(trailers);

@@ -469,6 +469,7 @@ void Http2Stream::deliver(std::string_view bytes) {
 size_t Http2Stream::offer(std::string_view bytes) {
   size_t used = 0;
   size_t part = 0;
+  offers_last_ = trailers_.empty() && (input_ended_ || end_follows());
   do {
     part = exchange_->on_request_bytes(bytes.substr(used));
     used += part;

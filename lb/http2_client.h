@@ -64,8 +64,8 @@ class Http2Stream final : public h2::Stream,
   void on_exchange_done();
   // Cuts the stream so that the client notices; the exchange hears on_client_gone().
   void abort(h2::ErrorCode code);
-  // The client has sent all of its request, and the exchange was handed all of it.
-  [[nodiscard]] const std::string& trailers() const { return trailers_; }
+  // Inside on_request_bytes(): those bytes are the last of the request, and no trailers follow.
+  [[nodiscard]] bool offers_last() const { return offers_last_; }
 
   void on_timer(Timer& timer) override;
 
@@ -105,6 +105,7 @@ class Http2Stream final : public h2::Stream,
   bool draining_ = false;
   bool fresh_ = false;        // its head has not been offered a connection yet
   bool delivering_ = false;   // inside deliver()
+  bool offers_last_ = false;  // see offers_last()
   bool input_ended_ = false;  // END_STREAM came
   bool end_told_ = false;     // and the exchange knows
   bool end_waits_ = false;    // the answer's end stands behind out_

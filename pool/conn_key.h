@@ -49,7 +49,8 @@ struct ConnKey {
   // The part of it that is sent in a TLS handshake (SNI); empty: the server's own.
   std::string_view sni{};
   // The part of it that goes out first on such a connection (a PROXY header); empty: nothing. Where
-  // TLS is spoken that happens before the handshake; else it is the user's to send.
+  // TLS is spoken that happens before the handshake, and before the preface of HTTP/2; else it is
+  // the user's to send.
   std::string_view preface{};
   // The part of it that says that only HTTP/1.1 is offered in a TLS handshake.
   bool only_http1 = false;

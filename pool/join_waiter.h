@@ -27,10 +27,13 @@ class JoinWaiter : public boost::intrusive::list_base_hook<
     hash_ = key->hash;
     bytes_ = key->bytes;
     sni_ = key->sni;
+    preface_ = key->preface;
   }
 
   // What the request asks of its connection. The views are valid as long as this object.
-  [[nodiscard]] ConnKey key() const { return {.bytes = bytes_, .hash = hash_, .sni = sni_}; }
+  [[nodiscard]] ConnKey key() const {
+    return {.bytes = bytes_, .hash = hash_, .sni = sni_, .preface = preface_};
+  }
   [[nodiscard]] bool keyed() const { return keyed_; }
 
   ServerSlot& slot;
@@ -41,6 +44,7 @@ class JoinWaiter : public boost::intrusive::list_base_hook<
  private:
   std::string bytes_;
   std::string sni_;
+  std::string preface_;
   uint64_t hash_ = 0;
   bool keyed_;
 };

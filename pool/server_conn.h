@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "core/base/check.h"
 #include "core/base/slab.h"
@@ -129,6 +130,7 @@ class ServerConn final : public PooledConn,
   Stream stream_;
   Timer timer_;
   int64_t connect_us_ = 0;           // when it began to connect
+  std::string preface_;              // ConnKey's, without TLS: for HTTP/2, if that is spoken
   std::unique_ptr<Borrow> leaving_;  // while it is on its way to another shard
   bool borrowing_ = false;           // connecting: another shard was asked first
   bool asked_ = false;               // its place was promised to another shard

@@ -27,7 +27,8 @@ ServerMux::~ServerMux() {
   in_.clear(context_.stream.chunks);
 }
 
-void ServerMux::begin() {
+void ServerMux::begin(std::string_view preface) {
+  append(preface);
   session_.begin();
   const int64_t now = context_.now_ms();
   const int64_t interval = conn_->slot().spec().idle_ping_ms;
@@ -168,6 +169,7 @@ void ServerMux::on_reset(h2::Stream& stream, ErrorCode code, bool ours) {
 // RFC 9113 6.8: what is above `last` was not looked at. The others go on.
 void ServerMux::on_goaway(uint32_t last, ErrorCode /*code*/) {
   woken_ = false;
+  going_away_ = true;
   ServerConn& conn = *conn_;
   conn.slot().pool().drain(conn);
   for (auto at = all_.begin(); conn_ != nullptr && at != all_.end();) {

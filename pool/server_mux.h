@@ -47,8 +47,8 @@ class ServerMux final : public h2::SessionOwner, public TimerOwner {
             const h2::SessionLimits& limits, uint32_t first_streams);
   ~ServerMux();
 
-  // For the connection and its slot.
-  void begin();
+  // For the connection and its slot. `preface` goes out before everything else.
+  void begin(std::string_view preface);
   void receive(std::span<const std::byte> bytes);
   // The socket took some of what was queued.
   void on_output_moved() { watch_.held_up(context_.now_ms()); }
@@ -67,6 +67,9 @@ class ServerMux final : public h2::SessionOwner, public TimerOwner {
   [[nodiscard]] uint32_t live() const { return live_; }
   [[nodiscard]] bool settings_received() const { return session_.settings_received(); }
   [[nodiscard]] uint32_t peer_max_streams() const { return session_.peer_max_streams(); }
+  [[nodiscard]] bool takes_websocket() const { return session_.peer_websocket(); }
+  // The server has said GOAWAY.
+  [[nodiscard]] bool going_away() const { return going_away_; }
   [[nodiscard]] bool broken() const { return broken_ || session_.dead(); }
   void note_dirty();
 
@@ -140,6 +143,7 @@ class ServerMux final : public h2::SessionOwner, public TimerOwner {
   uint32_t memory_ = 0;         // streams of it that are not freed yet
   bool dirty_ = false;          // stands on the shard's list
   bool broken_ = false;         // the connection must be closed
+  bool going_away_ = false;     // see going_away()
   bool settings_news_ = false;  // streams that await them are to be told
   bool woken_ = false;          // was idle, and nothing has answered since
   bool feeding_ = false;

@@ -82,14 +82,15 @@ ServerPool::Usable ServerPool::usable(const PickRules& rules) const {
   return Usable::kNone;
 }
 
-// A shared one gets another user.
+// It gets another user: a private one, of its session.
 void ServerPool::use(PooledConn& conn) {
   RW_CHECK(conn.capacity_ > 0);
   ++conn.streams_;
   --conn.capacity_;
   ++conn.requests_;
   if (conn.requests_ >= conn.requests_max_) conn.capacity_ = 0;  // Its last one.
-  if (conn.place_ == Place::kHeld) return;
+  if (conn.place_ == Place::kSessionIdle) return move_to(conn, Place::kSessionBusy);
+  if (in_session(conn.place_)) return;
   const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
   if (conn.place_ != to) move_to(conn, to);
 }
@@ -105,12 +106,27 @@ PooledConn* ServerPool::pick_held(SessionStore& store, const ConnKey* key) {
   SessionEntry* entry = store.find({.kind = TargetRef::Kind::kServer, .object = this}, this);
   const KeyGroup* group = entry == nullptr ? nullptr : find_group(key);
   if (group == nullptr) return nullptr;
-  // Each has a request of this session in flight, so they are few.
-  for (auto it = entry->conns_.rbegin(); it != entry->conns_.rend(); ++it) {
-    if (it->place_ != Place::kHeld || it->group_ != group || it->capacity_ == 0) continue;
-    use(*it);
-    stats_.handed[static_cast<size_t>(How::kAvailable)].add();
-    return &*it;
+  PooledConn* held = with_room(*entry, *group, Place::kHeld);
+  if (held == nullptr) return nullptr;
+  use(*held);
+  stats_.handed[static_cast<size_t>(How::kAvailable)].add();
+  return held;
+}
+
+// Those in use stand behind the idle ones; each has a request of this session in flight, so they
+// are few.
+PooledConn* ServerPool::with_room(SessionEntry& entry, const KeyGroup& group, Place place) {
+  uint32_t left = entry.size_ - entry.idle_;
+  for (auto it = entry.conns_.rbegin(); left > 0; ++it, --left) {
+    if (it->place_ == place && it->group_ == &group && it->capacity_ > 0) return &*it;
+  }
+  return nullptr;
+}
+
+PooledConn* ServerPool::idle_private(SessionEntry& entry, const KeyGroup& group) {
+  uint32_t left = entry.idle_;
+  for (auto it = entry.conns_.begin(); left > 0; ++it, --left) {
+    if (it->group_ == &group) return &*it;
   }
   return nullptr;
 }
@@ -150,7 +166,7 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
   KeyGroup* group = find_group(key);
   if (group == nullptr) {
     picked.miss = idle() == 0 ? Miss::kNoneIdle : Miss::kOtherKeys;
-  } else if (!group->available_.empty() && shares_in_use()) {
+  } else if (!group->available_.empty() && shares_in_use() && !rules.own) {
     picked.conn = &group->available_.front();
     picked.how = How::kAvailable;
   } else {
@@ -167,23 +183,21 @@ ServerPool::Picked ServerPool::pick(const ConnKey* key, const PickRules& rules) 
 }
 
 PooledConn* ServerPool::pick_private(SessionStore& store, const TargetRef& target,
-                                     const ConnKey* key) {
+                                     const ConnKey* key, bool multiplexed) {
   SessionEntry* entry = store.find(target, this);
-  if (entry == nullptr || entry->idle_ == 0 || retired_) return nullptr;
+  if (entry == nullptr || retired_) return nullptr;
+  const bool look_at_busy = multiplexed && entry->size_ > entry->idle_;
+  if (entry->idle_ == 0 && !look_at_busy) return nullptr;
   const KeyGroup* group = find_group(key);
   if (group == nullptr) return nullptr;
-  auto found = entry->conns_.begin();
-  uint32_t left = entry->idle_;  // The idle ones are in front.
-  while (left > 0 && found->group_ != group) ++found, --left;
-  if (left == 0) return nullptr;
-  PooledConn& conn = *found;
-  RW_CHECK(conn.place_ == Place::kSessionIdle);
-  move_to(conn, Place::kSessionBusy);
-  conn.streams_ = 1;
-  conn.capacity_ = 0;
-  ++conn.requests_;
+  // Few busy ones rather than many, so that the others get old.
+  PooledConn* conn = look_at_busy ? with_room(*entry, *group, Place::kSessionBusy) : nullptr;
+  if (conn == nullptr) conn = idle_private(*entry, *group);
+  if (conn == nullptr) return nullptr;
+  RW_CHECK(conn->private_);
+  use(*conn);
   stats_.handed[static_cast<size_t>(How::kSession)].add();
-  return &conn;
+  return conn;
 }
 
 void ServerPool::begin(PooledConn& conn, const ConnKey* key, int64_t now_ms) {
@@ -250,12 +264,12 @@ bool ServerPool::make_private(PooledConn& conn, SessionStore& store, const Targe
   if (conn.place_ == Place::kHeld) let_go(conn);
   RW_CHECK(conn.place_ == Place::kBusy || conn.place_ == Place::kAvailable);
   conn.private_ = true;
-  conn.capacity_ = 0;
   stats_.reserved[static_cast<size_t>(reason)].add();
   if (conn.place_ == Place::kAvailable) move_to(conn, Place::kBusy);
   SessionEntry* entry = store.ensure(target, *this);
   if (entry == nullptr) {
     conn.close_after_ = true;  // Fail closed: never shared, not even once more.
+    conn.capacity_ = 0;
     return false;
   }
   conn.entry_ = entry;
@@ -360,17 +374,17 @@ ServerPool::Verdict ServerPool::park(PooledConn& conn, int64_t now_ms) {
 }
 
 void ServerPool::on_capacity(PooledConn& conn, uint32_t free) {
-  if (is_idle(conn.place_)) {
+  if (is_idle(conn.place_) || conn.place_ == Place::kSessionIdle) {
     conn.capacity_ = free;
     if (free == 0) close(conn, CloseReason::kServerClose);
     return;
   }
-  const bool held = conn.place_ == Place::kHeld;
-  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable && !held) return;
+  const bool kept = in_session(conn.place_);  // whatever its capacity
+  if (conn.place_ != Place::kBusy && conn.place_ != Place::kAvailable && !kept) return;
   const uint64_t left = conn.requests_max_ - std::min(conn.requests_max_, conn.requests_);
   conn.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(free, left));
-  if (conn.close_after_ || conn.private_ || retired_) conn.capacity_ = 0;
-  if (held) return;
+  if (conn.close_after_ || retired_) conn.capacity_ = 0;
+  if (kept) return;
   const Place to = conn.capacity_ > 0 ? Place::kAvailable : Place::kBusy;
   if (conn.place_ != to) move_to(conn, to);
 }

@@ -71,6 +71,8 @@ struct PickRules {
   bool fresh = false;       // idle ones were found dead: make a new one
   // Its client's, if the client may have others in flight on the same connection; see hold().
   SessionStore* session = nullptr;
+  // The connection is to be that session's own (make_private() follows): none that others use.
+  bool own = false;
 };
 
 // How an exchange left its connection.
@@ -103,10 +105,10 @@ class ServerPool {
 
   // A shared connection with this key (null: the fixed one) that may serve the request: now in use.
   [[nodiscard]] Picked pick(const ConnKey* key, const PickRules& rules);
-  // An idle private connection of the session under `target` with this key: now in use. nullptr:
-  // none.
+  // A private connection of the session under `target` with this key: now in use. One that is in
+  // use and has room, if some may be `multiplexed`, else an idle one. nullptr: none.
   [[nodiscard]] PooledConn* pick_private(SessionStore& store, const TargetRef& target,
-                                         const ConnKey* key);
+                                         const ConnKey* key, bool multiplexed = false);
 
   // The same of those that the session holds: one with room for another request.
   [[nodiscard]] PooledConn* pick_held(SessionStore& store, const ConnKey* key);
@@ -126,9 +128,10 @@ class ServerPool {
   void connected(PooledConn& conn, uint32_t capacity = 0);
   // It is made, and nobody waited.
   Verdict connected_idle(PooledConn& conn, int64_t now_ms);
-  // It belongs to this session from now on. False: it cannot be kept, or it has several users; then
-  // it gets no further one and is closed after use. One that is private already is found by an
-  // upstream from now on if `target` is one. REQUIRES: it is in use, and nobody else's.
+  // It belongs to this session from now on; a multiplexed one takes as many requests as before, of
+  // this session. False: it cannot be kept, or it has several users; then it gets no further one
+  // and is closed after use. One that is private already is found by an upstream from now on if
+  // `target` is one. REQUIRES: it is in use, and nobody else's.
   bool make_private(PooledConn& conn, SessionStore& store, const TargetRef& target,
                     PrivateReason reason = PrivateReason::kLogin);
   // One request is done with it. kClosed: on_pool_close() was called.
@@ -137,8 +140,8 @@ class ServerPool {
   // this one. REQUIRES: takes_more(conn).
   void add_request(PooledConn& conn);
   [[nodiscard]] static bool takes_more(const PooledConn& conn) {
-    return conn.capacity() > 0 && (conn.place() == Place::kAvailable ||
-                                   conn.place() == Place::kHeld || is_idle(conn.place()));
+    return conn.capacity() > 0 &&
+           (conn.place() == Place::kAvailable || in_session(conn.place()) || is_idle(conn.place()));
   }
   // A multiplexed connection takes `free` further requests from now on; an idle one that takes none
   // is closed. finish() counts one more by itself, so while more are in flight than the server now
@@ -256,6 +259,9 @@ class ServerPool {
   KeyGroup* ensure_group(const ConnKey* key);
   void leave_group(PooledConn& conn);
   PooledConn* choose_idle(KeyGroup& group, const PickRules& rules, Miss& miss) const;
+  [[nodiscard]] static PooledConn* with_room(SessionEntry& entry, const KeyGroup& group,
+                                             Place place);
+  [[nodiscard]] static PooledConn* idle_private(SessionEntry& entry, const KeyGroup& group);
   // Whether requests of several clients may be in flight on one connection.
   [[nodiscard]] bool shares_in_use() const {
     return limits_.mode != ReuseMode::kNever && limits_.mode != ReuseMode::kSafe;

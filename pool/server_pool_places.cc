@@ -169,6 +169,7 @@ void ServerPool::check() const {
       RW_CHECK(conn.entry_ == &entry && conn.private_ == is_private(conn.place_));
       RW_CHECK(in_session(conn.place_));
       RW_CHECK(conn.group_ != nullptr || conn.close_after_);
+      RW_CHECK(!conn.close_after_ || conn.capacity_ == 0);
       ++walked[static_cast<size_t>(conn.place_)];
       ++all;
       if (conn.place_ == Place::kSessionIdle) ++idle_here;

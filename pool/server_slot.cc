@@ -85,7 +85,7 @@ ServerSlot::Taken ServerSlot::take(ServerUser& user, const ConnKey* key, const P
 // None is there: one that is being made for others, if it will have room, else one of its own.
 ServerSlot::Taken ServerSlot::take_unmade(ServerUser& user, const ConnKey* key, Miss miss,
                                           const PickRules& rules) {
-  ServerConn* others = joinable(key, rules.session);
+  ServerConn* others = joinable(key, rules);
   const Taken joined = others == nullptr ? Taken() : join(*others, user, key, rules);
   return joined.conn != nullptr ? joined : open(&user, key, miss, rules);
 }
@@ -103,12 +103,14 @@ void ServerSlot::note_idle_time(const ServerConn& conn, LatencyHistogram& histog
 
 ServerSlot::Taken ServerSlot::take_private(ServerUser& user, SessionStore& store,
                                            const TargetRef& target, const ConnKey* key) {
-  PooledConn* picked = pool_.pick_private(store, target, key);
+  PooledConn* picked = pool_.pick_private(store, target, key, spec_.http != HttpChoice::kHttp1);
   if (picked == nullptr) return {};
   ServerConn& conn = static_cast<ServerConn&>(*picked);
   RW_CHECK(conn.user_ == nullptr);
-  note_idle_time(conn, stats_.pool.idle_at_reuse);
-  context_.timers.cancel(conn.timer_);
+  if (conn.streams() == 1) {  // It was idle.
+    note_idle_time(conn, stats_.pool.idle_at_reuse);
+    context_.timers.cancel(conn.timer_);
+  }
   stats_.requests.add();
   if (conn.mux_ != nullptr) return take_stream(conn, user, nullptr);
   conn.user_ = &user;
@@ -147,6 +149,8 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
   conn->user_ = user;
   conn->opener_ = rules.session;
   conn->only_http1_ = key != nullptr && key->only_http1;
+  // With TLS it has gone out, or will before the handshake.
+  if (key != nullptr && spec_.tls == nullptr) conn->preface_ = key->preface;
   if (expects_http2() && !conn->only_http1_ && conn->group() != nullptr) {
     joinable_.push_back(*conn);
   }

@@ -130,7 +130,8 @@ class ServerSlot final : public TimerOwner {
   };
   // `key` null: the connection does not depend on the request.
   [[nodiscard]] Taken take(ServerUser& user, const ConnKey* key, const PickRules& rules);
-  // The session's own connection under `target` with this key; `conn` null: there is none.
+  // The session's own connection under `target` with this key, idle or with room for another
+  // request; `conn` null: there is none.
   [[nodiscard]] Taken take_private(ServerUser& user, SessionStore& store, const TargetRef& target,
                                    const ConnKey* key);
   // `user` does not want to wait for `conn` any more, on which on_server_connected() or
@@ -139,8 +140,10 @@ class ServerSlot final : public TimerOwner {
   void cancel(ServerConn& conn, ServerUser& user);
   // A new connection that is closed after its one use. `preface`: see ConnKey.
   [[nodiscard]] Taken open_single(ServerUser& user, std::string_view preface = {});
-  // What a connection's key has as its preface was sent when it was opened.
+  // What a connection's key has as its preface was sent when it was opened; with HTTP/2 always.
   [[nodiscard]] bool sends_preface() const { return spec_.tls != nullptr; }
+  // The server's last SETTINGS say that it takes WebSockets over HTTP/2 (RFC 8441).
+  [[nodiscard]] bool takes_websocket() const { return takes_websocket_; }
   // `conn` belongs to this session from now on; see ServerPool::make_private().
   void reserve(ServerConn& conn, SessionStore& store, const TargetRef& target,
                PrivateReason reason) {
@@ -236,7 +239,7 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] bool chose_http2(const ServerConn& conn) const;
   [[nodiscard]] uint32_t expected_streams() const;
   [[nodiscard]] h2::SessionLimits session_limits() const;
-  [[nodiscard]] ServerConn* joinable(const ConnKey* key, const SessionStore* session);
+  [[nodiscard]] ServerConn* joinable(const ConnKey* key, const PickRules& rules);
   Taken join(ServerConn& conn, ServerUser& user, const ConnKey* key, const PickRules& rules);
   Taken take_unmade(ServerUser& user, const ConnKey* key, Miss miss, const PickRules& rules);
   void begin_mux(ServerConn& conn);
@@ -272,7 +275,8 @@ class ServerSlot final : public TimerOwner {
   RecentMin streams_seen_;       // MAX_CONCURRENT_STREAMS of its connections
   uint32_t waiting_ = 0;         // JoinWaiters of this slot
   bool last_was_http2_ = false;  // what its last connection chose
-  bool hinted_ = false;          // the others know that there is something to lend
+  bool takes_websocket_ = false;
+  bool hinted_ = false;  // the others know that there is something to lend
   bool retired_ = false;
 };
 

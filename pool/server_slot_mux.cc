@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/tls_session.h"
@@ -26,6 +27,11 @@ bool same_key(const ServerConn& conn, const KeyGroup& fixed, const ConnKey* key)
   if (group == nullptr) return false;
   if (key == nullptr) return group == &fixed;
   return group->hash() == key->hash && group->bytes() == key->bytes;
+}
+
+// It is one client's own, and not this one's. One that no session could keep is nobody's.
+bool is_another_s(const ServerConn& conn, const SessionStore* session) {
+  return conn.reserved() && (session == nullptr || conn.session() != session);
 }
 
 }  // namespace
@@ -77,14 +83,16 @@ h2::SessionLimits ServerSlot::session_limits() const {
 
 // --- joining a connection that is being made ---
 
-ServerConn* ServerSlot::joinable(const ConnKey* key, const SessionStore* session) {
-  if (joinable_.empty() || retired_ || spec_.pool.mode == ReuseMode::kNever) return nullptr;
+ServerConn* ServerSlot::joinable(const ConnKey* key, const PickRules& rules) {
+  if (joinable_.empty() || retired_) return nullptr;
+  if (spec_.pool.mode == ReuseMode::kNever && !rules.own) return nullptr;
   if (key != nullptr && key->single_use) return nullptr;
-  const bool own_only = spec_.pool.mode == ReuseMode::kSafe;  // ServerPool::hold()
+  const SessionStore* session = rules.session;
+  const bool own_only = rules.own || spec_.pool.mode == ReuseMode::kSafe;  // ServerPool::hold()
   if (own_only && session == nullptr) return nullptr;
   const uint32_t expected = expected_streams();
   for (ServerConn& conn : joinable_) {
-    if (conn.place() == Place::kDraining || conn.reserved()) continue;
+    if (conn.place() == Place::kDraining || is_another_s(conn, session)) continue;
     const bool ahead = conn.place() == Place::kConnecting && conn.user_ == nullptr;
     if (own_only && !ahead && conn.opener_ != session) continue;
     if (!same_key(conn, pool_.fixed_group(), key)) continue;
@@ -148,8 +156,14 @@ void ServerSlot::retake(JoinWaiter& waiter) {
     drop(waiter);
     return user.on_server_connected(error);
   }
-  const ConnKey key = waiter.key();
-  const Taken taken = take(user, waiter.keyed() ? &key : nullptr, waiter.rules);
+  const ConnKey named = waiter.key();
+  const ConnKey* key = waiter.keyed() ? &named : nullptr;
+  Taken taken;
+  if (waiter.rules.own) {
+    const TargetRef target{.kind = TargetRef::Kind::kServer, .object = &pool_};
+    taken = take_private(user, *waiter.rules.session, target, key);
+  }
+  if (taken.conn == nullptr) taken = take(user, key, waiter.rules);
   drop(waiter);
   if (taken.conn == nullptr) return user.on_server_connected(taken.error);
   user.on_server_moved(*taken.conn);
@@ -164,9 +178,9 @@ void ServerSlot::serve_waiters(ServerConn& conn) {
     ServerUser& user = waiter.user;
     SessionStore* const session = waiter.rules.session;
     // The mode has changed since it began to wait.
-    if (conn.place() == Place::kHeld && conn.session() != session) return conn.scatter(0);
+    if (in_session(conn.place()) && conn.session() != session) return conn.scatter(0);
     drop(waiter);
-    if (is_idle(conn.place())) context_.timers.cancel(conn.timer_);
+    if (conn.streams() == 0) context_.timers.cancel(conn.timer_);
     pool_.add_request(conn);
     stats_.requests.add();
     const Taken taken = take_stream(conn, user, session);
@@ -186,6 +200,7 @@ void ServerSlot::begin_plain(ServerConn& conn) {
   if (!conn.only_http1_) last_was_http2_ = false;
   conn.JoinableHook::unlink();
   conn.scatter(0);
+  conn.preface_ = {};  // Its user's to send.
   if (conn.user_ == nullptr) return opened_ahead(conn);
   pool_.connected(conn);
   conn.user_->on_server_connected(0);
@@ -200,7 +215,7 @@ void ServerSlot::begin_mux(ServerConn& conn) {
                                 seen == RecentMin::kNone ? 1 : std::max(1U, seen));
   if (conn.mux_ == nullptr) return conn.connect_failed(ENOBUFS);
   conn.keep_on_shard();
-  conn.mux_->begin();
+  conn.mux_->begin(std::exchange(conn.preface_, {}));
   // Requests may wait for its SETTINGS, too.
   if (!conn.JoinableHook::is_linked()) joinable_.push_back(conn);
   if (conn.user_ == nullptr) {
@@ -238,6 +253,7 @@ ServerSlot::Taken ServerSlot::take_stream(ServerConn& conn, ServerUser& user,
 
 void ServerSlot::settings_came(ServerConn& conn) {
   streams_seen_.note(conn.mux_->peer_max_streams(), context_.now_ms());
+  takes_websocket_ = conn.mux_->takes_websocket();
   conn.JoinableHook::unlink();
   if (conn.in_use()) context_.timers.cancel(conn.timer_);
   set_capacity(conn, ServerPool::takes_more(conn));
@@ -262,7 +278,7 @@ void ServerSlot::stream_over(ServerConn& conn, bool completed) {
   const bool had_room = ServerPool::takes_more(conn);
   if (done) pool_.drain(conn);
   const FinishNotes notes{.clean = conn.stream_.open() && !mux.broken(),
-                          .server_keeps = true,
+                          .server_keeps = !mux.going_away() && spec_.http != HttpChoice::kHttp1,
                           .hint_max = UINT64_MAX,
                           .cut = !completed,
                           .proven = completed && mux.settings_received()};

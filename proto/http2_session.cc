@@ -119,6 +119,7 @@ void Session::insert(Stream& stream, uint32_t id) {
   stream.remote_closed_ = false;
   stream.local_closed_ = false;
   stream.head_received_ = false;
+  stream.end_follows_ = false;
   stream.send_window_ = static_cast<int32_t>(peer_initial_);
   stream.receive_size_ = std::min(kStreamWindowFirst, limits_.stream_window);
   stream.receive_window_ = static_cast<int32_t>(stream.receive_size_);

@@ -90,6 +90,9 @@ class Stream {
   // The peer has sent its last byte; we have.
   [[nodiscard]] bool received_end() const { return remote_closed_; }
   [[nodiscard]] bool sent_end() const { return local_closed_; }
+  // Inside on_data(): the peer's last bytes are among these, and on_end() follows at once, without
+  // trailers; so what is made of them may say so itself. True ever after.
+  [[nodiscard]] bool end_follows() const { return end_follows_; }
   // RFC 9218: 0 is the most urgent; 3 unless told.
   [[nodiscard]] uint8_t urgency() const { return urgency_; }
   [[nodiscard]] bool incremental() const { return incremental_; }
@@ -113,6 +116,7 @@ class Stream {
   bool remote_closed_ = false;
   bool local_closed_ = false;
   bool head_received_ = false;  // client side: the final response head
+  bool end_follows_ = false;
 };
 
 // Scratch for header blocks; one per shard serves all its sessions.

@@ -157,6 +157,9 @@ size_t Session::take_data(std::string_view rest) {
     } else {
       if (stream->body_left_ != UINT64_MAX) stream->body_left_ -= part;
       stream->buffered_ += static_cast<uint32_t>(part);
+      // Not if padding is still to come, or the body is too short.
+      const bool whole = stream->body_left_ == UINT64_MAX || stream->body_left_ == 0;
+      stream->end_follows_ = data_end_ && data_left_ == 0 && pad_left_ == 0 && whole;
       owner_.on_data(*stream, rest.substr(0, part));
     }
     if (dead_ || data_left_ > 0) return used;

@@ -151,14 +151,6 @@ class Checker {
       conflict(at, "without `tls` nobody chooses between two versions",
                "name the one that the servers speak");
     }
-    if (upstream.send_proxy != ProxySend::kOff) {
-      report_.error("E0105", at->key_span,
-                    "HTTP/2 to servers behind a PROXY header is not supported yet");
-    }
-    if (upstream.pool.reuse == ReuseMode::kNever) {
-      report_.error("E0105", at->key_span,
-                    "HTTP/2 to servers with reuse = \"never\" is not supported yet");
-    }
   }
 
   void check_upstream(const Upstream& upstream, const Node& node) {

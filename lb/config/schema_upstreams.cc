@@ -156,8 +156,9 @@ constexpr Key kPoolKeys[] = {
          "first ones too if they are idempotent with a body of 16 KiB at most, whose length is "
          "known, so that Ringway can repeat them; "
          "`\"never\"`: each client has connections of its own, which are closed when it leaves. An "
-         "HTTP/2 connection in use takes further requests of all clients; in mode `\"safe\"` "
-         "only of the client that uses it, so that no client can spoil another one's requests.",
+         "HTTP/2 connection in use takes further requests of all clients; in the modes `\"safe\"` "
+         "and `\"never\"` only of the client that uses it, so that no client can spoil another "
+         "one's requests.",
      .example = "\"auto\""},
     {.name = "share",
      .kind = Kind::kEnum,
@@ -421,9 +422,11 @@ constexpr Key kUpstreamKeys[] = {
      .text = item::server_http_version,
      .clear = clear<&Upstream::http_versions>,
      .initial = "[\"http/1.1\"]",
-     .doc = "What the servers speak, best first. With `[upstreams.NAME.tls]` both may stand here, "
-            "and each server chooses (ALPN); in clear text it is one of them, `\"h2\"` by prior "
-            "knowledge. HTTP/2 connections carry many requests at once. HTTP only.",
+     .doc =
+         "What the servers speak, best first. With `[upstreams.NAME.tls]` both may stand here, "
+         "and each server chooses (ALPN); in clear text it is one of them, `\"h2\"` by prior "
+         "knowledge. HTTP/2 connections carry many requests at once. With both, a WebSocket goes "
+         "over HTTP/2 once a server has said that it takes them so (RFC 8441). HTTP only.",
      .example = "[\"h2\"]"},
     {.name = "extends",
      .kind = Kind::kText,
@@ -465,7 +468,7 @@ constexpr Key kUpstreamKeys[] = {
             "before TLS: it names the client. An HTTP connection that carries one is used again by "
             "requests with the same header only: those of its own client connection, and where "
             "the addresses came in a PROXY header, without `unique_id`, of others that brought "
-            "the same. So `pool.warm` has no place beside it.",
+            "the same. Over HTTP/2 many of them at once. So `pool.warm` has no place beside it.",
      .example = "\"v2\""},
     {.name = "send_proxy_tlvs",
      .kind = Kind::kTexts,

@@ -107,6 +107,7 @@ class Stream:
         self.ended = False
         self.reset: int | None = None
         self.resets = 0  # RST_STREAM frames that came.
+        self.frames: list[Frame] = []  # HEADERS and DATA that came.
 
     @property
     def status(self) -> int:
@@ -242,6 +243,7 @@ class H2:
         stream = self.known(one)
         if stream.fields is None or stream.done:
             raise Violation(f"DATA before the head, or after the end: {one}")
+        stream.frames.append(one)
         self.receive_window -= len(one.payload)
         stream.receive_window -= len(one.payload)
         if one.payload and (self.receive_window < 0 or stream.receive_window < 0):
@@ -298,6 +300,7 @@ class H2:
         self.open_block = None
         fields = self.decoder.decode(bytes(fragment))  # Always: the table has to follow.
         stream = self.known(one)
+        stream.frames.append(one)
         if stream.done:
             raise Violation(f"HEADERS after the end: {one}")
         pseudo = [n for n, _ in fields if n.startswith(":")]

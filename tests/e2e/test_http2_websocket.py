@@ -296,11 +296,11 @@ class ToServers(WebSocketCase):
 class AlpnOrigin(H2Origin):
     """A TLS server that chooses HTTP/2 where it is offered, and is `peer` over HTTP/1.1."""
 
-    def __init__(self, script, files: tuple[str, str], peer: Peer):
+    def __init__(self, script, files: tuple[str, str], peer: Peer, *settings: tuple[int, int]):
         self.peer, self.tls_context = peer, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls_context.load_cert_chain(*files)
         self.tls_context.set_alpn_protocols(["h2", "http/1.1"])
-        super().__init__(script)
+        super().__init__(script, *settings)
 
     def accept(self):
         with contextlib.suppress(OSError):
@@ -313,8 +313,9 @@ class AlpnOrigin(H2Origin):
             sock = self.tls_context.wrap_socket(sock, server_side=True)
         if sock.selected_alpn_protocol() != "h2":
             return self.peer.serve(sock)
-        self.connections.append(Connection(self, sock))
-        self.connections[-1].serve()
+        connection = self.connection(self, sock)
+        self.connections.append(connection)
+        connection.serve()
 
 
 class ToServersByAlpn(WebSocketCase):
@@ -337,6 +338,66 @@ class ToServersByAlpn(WebSocketCase):
             client.wait(lambda: len(streams[-1].body) == 70_005)
         self.assertEqual(client.response(self.open(client, "/elsewhere")).status, 403)
         self.assertEqual((len(origin.connections), len(peer.heads)), (1, 4))
+
+    def both(self, *settings) -> tuple[AlpnOrigin, Peer, int]:
+        peer = self.peer(echo)
+        origin = AlpnOrigin(plain, self.certificate(), peer, *settings)
+        origin.connection, origin.go, origin.ends = EchoConnection, threading.Event(), 0
+        origin.go.set()
+        self.addCleanup(origin.stop)
+        port = self.serve(origin, upstream='http_versions = ["h2", "http/1.1"]\ntls = { verify = false }\npool = { reuse = "always" }')
+        return origin, peer, port
+
+    def echoes(self, client) -> None:
+        stream = self.open(client)
+        client.wait(lambda: len(stream.body) == 5)
+        self.assertEqual((stream.status, bytes(stream.body)), (200, b"hello"))
+        client.body(stream, b"x" * 70_000, end=False)
+        client.wait(lambda: len(stream.body) == 70_005)
+
+    def by_http1(self, port: int) -> None:
+        client = self.client(port)
+        client.send(b"GET /chat HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        head = client.until(b"\r\n\r\n")
+        while head.startswith(b"HTTP/1.1 103 "):
+            head = client.until(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 101 "), head)
+        self.assertEqual(client.exactly(5), b"hello")
+        client.send(b"y" * 1000)
+        self.assertEqual(client.exactly(1000), b"y" * 1000)
+
+    def test_they_go_by_http2_once_its_settings_have_said_so(self):
+        origin, peer, port = self.both(CONNECT_PROTOCOL)
+        client = self.connect(port)
+        self.echoes(client)  # Nothing is known of the server yet.
+        self.assertEqual((len(origin.connections), len(peer.heads)), (0, 1))
+        self.assertEqual(client.get("/plain").body, b"plain")
+        for _ in range(3):
+            self.echoes(client)
+            self.by_http1(port)
+        self.assertEqual(self.client(port).get("/plain").body, b"plain")
+        self.assertEqual((len(origin.connections), len(peer.heads)), (1, 1))
+        # What is no WebSocket still has the other kind of connection, where the server may know it.
+        other = self.client(port)
+        other.send(b"GET /chat HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+        self.assertEqual(other.response().status, 403)
+        self.assertEqual((len(origin.connections), len(peer.heads)), (1, 2))
+
+    def test_a_server_that_takes_them_no_more_gets_them_by_http1(self):
+        """The SETTINGS of a connection made for a WebSocket say nothing of them any more."""
+        origin, peer, port = self.both(CONNECT_PROTOCOL)
+        client = self.connect(port)
+        self.assertEqual(client.get("/plain").body, b"plain")
+        self.echoes(client)
+        self.assertEqual((len(origin.connections), len(peer.heads)), (1, 0))
+        origin.settings = ()
+        origin.connections[0].socket.shutdown(socket.SHUT_RDWR)
+        self.echoes(client)
+        self.by_http1(port)
+        self.assertEqual(client.get("/plain").body, b"plain")
+        self.assertEqual((len(origin.connections), len(peer.heads)), (2, 2))
+        self.assertEqual([r[":method"] for r in origin.connections[1].requests.values()], ["GET"])
 
 
 def client_gone(origin: H2Origin) -> bool:

@@ -97,3 +97,13 @@ TEST_CASE("config: extends -> TLVs of the base hold, or are replaced as a whole"
   CHECK(own.upstreams[1].send_proxy_tlvs.ssl);
   CHECK_FALSE(own.upstreams[1].send_proxy_tlvs.crc32c);
 }
+
+TEST_CASE(
+    "config: HTTP/2 to servers goes with a PROXY header, and with connections of one client") {
+  const Config config = good(load("",
+                                  "http_versions = ['h2']\nsend_proxy_protocol = 'v1'\n"
+                                  "pool.reuse = 'never'\n"));
+  CHECK(config.upstreams[0].speaks(HttpVersion::kHttp2));
+  CHECK(config.upstreams[0].send_proxy == ProxySend::kV1);
+  CHECK(config.upstreams[0].pool.reuse == ReuseMode::kNever);
+}

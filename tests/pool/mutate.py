@@ -83,10 +83,21 @@ MUTANTS = [
     ('safe-shares', 'safe puts a request on a connection that another client is using', [
         (H, 'return limits_.mode != ReuseMode::kNever && limits_.mode != ReuseMode::kSafe;',
          'return limits_.mode != ReuseMode::kNever;')]),
-    ('held-any-key', "a connection that the session holds is used for another key", [
-        (P, ' || it->group_ != group || it->capacity_ == 0) continue;', ' || it->capacity_ == 0) continue;')]),
-    ('held-full', 'a full one that the session holds gets another request', [
-        (P, ' || it->group_ != group || it->capacity_ == 0) continue;', ' || it->group_ != group) continue;')]),
+    ('held-any-key', 'one that the session holds is used for another key', [
+        (P, 'it->group_ == &group && it->capacity_ > 0', 'it->capacity_ > 0')]),
+    ('held-full', 'a full one that the session has in use gets another request', [
+        (P, 'it->group_ == &group && it->capacity_ > 0', 'it->group_ == &group')]),
+    ('held-or-private', 'a private one in use is taken for one that is held', [
+        (P, 'it->place_ == place && it->group_', 'it->group_')]),
+    ('own-shares', 'who must be alone gets one that others use', [
+        (P, 'shares_in_use() && !rules.own', 'shares_in_use()')]),
+    ('private-fixed-room', 'a private one keeps the room that it had', [
+        (P, 'const bool kept = in_session(conn.place_);', 'const bool kept = conn.place_ == Place::kHeld;')]),
+    ('private-never-full', 'an idle private one without room is kept', [
+        (P, 'is_idle(conn.place_) || conn.place_ == Place::kSessionIdle) {\n    conn.capacity_ = free;',
+         'is_idle(conn.place_)) {\n    conn.capacity_ = free;')]),
+    ('unkept-has-room', 'a private one that no session could keep gets another request', [
+        (P, '    conn.capacity_ = 0;\n    return false;', '    return false;')]),
     ('held-retired', 'one that a session holds gets requests during maintenance', [
         (P, 'limits_.mode != ReuseMode::kSafe || retired_ || store.empty()',
          'limits_.mode != ReuseMode::kSafe || store.empty()'),
@@ -102,7 +113,7 @@ MUTANTS = [
     ('single-use-shared', 'a single-use key finds others', [
         (G, '  if (key->single_use) return nullptr;  // Even if its bytes are those of others.\n', '')]),
     ('private-any-key', "a session's own connection is used for another key", [
-        (P, 'found->group_ != group', 'found->group_ == nullptr')]),
+        (P, 'if (it->group_ == &group) return &*it;', 'if (it->group_ != nullptr) return &*it;')]),
     ('private-two-users', 'a login makes a connection of two users private', [
         (P, 'conn.streams_ > 1 || conn.place_', 'conn.place_')]),
     ('purge-rounds-down', 'the last idle one lives for ever', [

@@ -34,6 +34,7 @@ struct H2User final : ServerUser, StreamUser {
     stream = &given;
     conn = &given.conn();
     reused = given.reused();
+    if (on_given) on_given();
     if (sends) send();
   }
   void on_server_moved(ServerConn& to) override {
@@ -79,11 +80,12 @@ struct H2User final : ServerUser, StreamUser {
 
   std::string path = "/";
   std::function<void()> then;
-  bool ended = false;    // its body has an end
-  bool upload = false;   // its body has no end yet
-  bool sends = true;     // its head, as soon as it has a stream
-  bool reads = true;     // the response
-  bool finishes = true;  // when the response is complete
+  std::function<void()> on_given;  // it has a stream
+  bool ended = false;              // its body has an end
+  bool upload = false;             // its body has no end yet
+  bool sends = true;               // its head, as soon as it has a stream
+  bool reads = true;               // the response
+  bool finishes = true;            // when the response is complete
   ServerStream* stream = nullptr;
   ServerConn* conn = nullptr;
   bool connected = false;

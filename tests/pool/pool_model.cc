@@ -78,7 +78,8 @@ std::vector<int> Model::eligible(int pool, const Key& key, const PickRules& rule
     if (conn.place == Place::kAvailable) available.push_back(id);
     if (conn.shared_idle()) (conn.finished >= 2 ? safe : unproven).push_back(id);
   }
-  if (!available.empty() && p.limits.mode != ReuseMode::kSafe) return available;
+  const bool shares = p.limits.mode != ReuseMode::kSafe && !rules.own;
+  if (!available.empty() && shares) return available;
   const auto newest_last = [&](std::vector<int>& list) {
     std::sort(list.begin(), list.end(),
               [&](int a, int b) { return conns.at(a).parked < conns.at(b).parked; });
@@ -94,15 +95,17 @@ std::vector<int> Model::eligible(int pool, const Key& key, const PickRules& rule
 }
 
 std::set<int> Model::eligible_private(int session, Target target, int pool, const Key& key) const {
-  std::set<int> found;
-  if (pools.at(pool).retired || key.single_use) return found;
+  std::set<int> idle;
+  std::set<int> in_use;
+  if (pools.at(pool).retired || key.single_use) return idle;
   for (const auto& [id, conn] : conns) {
-    if (conn.place == Place::kSessionIdle && conn.pool == pool && conn.session == session &&
-        conn.target == target && conn.key == key.bytes) {
-      found.insert(id);
-    }
+    if (!conn.own || conn.pool != pool || conn.session != session || conn.target != target)
+      continue;
+    if (conn.key != key.bytes) continue;
+    if (conn.place == Place::kSessionIdle) idle.insert(id);
+    if (conn.place == Place::kSessionBusy && conn.capacity > 0) in_use.insert(id);
   }
-  return found;
+  return in_use.empty() ? idle : in_use;
 }
 
 // In mode "safe" those in use by this session alone.
@@ -159,7 +162,8 @@ void Model::settle(const Closures& expected, const Closures& closed) {
 }
 
 void Model::file(Conn& conn) {
-  if (conn.place == Place::kHeld) return;
+  if (conn.session >= 0 && conn.own) conn.place = Place::kSessionBusy;
+  if (conn.session >= 0) return;
   conn.place = conn.capacity > 0 ? Place::kAvailable : Place::kBusy;
 }
 
@@ -203,11 +207,7 @@ void Model::pick_private(int session, Target target, int pool, const Key& key, i
   demand((got >= 0) == !may.empty(), "found a private one, or none", got);
   if (got < 0) return;
   demand(may.count(got) == 1, "not this session's", got);
-  Conn& conn = conns.at(got);
-  conn.place = Place::kSessionBusy;
-  conn.streams = 1;
-  conn.capacity = 0;
-  ++conn.requests;
+  use(conns.at(got));
 }
 
 void Model::pick_held(int session, int pool, const Key& key, int got) {
@@ -351,7 +351,7 @@ void Model::make_private(int id, int session, Target target, bool kept, const Cl
     conn.close_after = true;
   }
   conn.own = true;
-  conn.capacity = 0;
+  if (conn.close_after) conn.capacity = 0;
 }
 
 }  // namespace ringway::model

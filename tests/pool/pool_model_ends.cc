@@ -102,17 +102,17 @@ void Model::park(int id, Verdict verdict, const Closures& closed) {
 
 void Model::on_capacity(int id, uint32_t free, const Closures& closed) {
   Conn& conn = conns.at(id);
-  if (conn.shared_idle()) {
+  if (conn.shared_idle() || conn.place == Place::kSessionIdle) {
     conn.capacity = free;
     return settle(free == 0 ? Closures{{id, CloseReason::kServerClose}} : Closures{}, closed);
   }
   settle({}, closed);
-  if (conn.place != Place::kBusy && conn.place != Place::kAvailable && conn.place != Place::kHeld) {
-    return;
-  }
+  const bool in_use = conn.place == Place::kBusy || conn.place == Place::kAvailable ||
+                      conn.place == Place::kHeld || conn.place == Place::kSessionBusy;
+  if (!in_use) return;
   const uint64_t left = conn.requests < conn.requests_max ? conn.requests_max - conn.requests : 0;
   conn.capacity = static_cast<uint32_t>(std::min<uint64_t>(free, left));
-  if (conn.close_after || conn.own || pools.at(conn.pool).retired) conn.capacity = 0;
+  if (conn.close_after || pools.at(conn.pool).retired) conn.capacity = 0;
   file(conn);
 }
 
@@ -210,7 +210,7 @@ void Model::retire(int pool, CloseReason reason, const Closures& closed) {
   close_idle(pool, reason, closed);
   for (auto& [id, conn] : conns) {
     if (conn.pool != pool) continue;
-    if (conn.place == Place::kHeld) conn.capacity = 0;
+    if (conn.place == Place::kHeld || conn.place == Place::kSessionBusy) conn.capacity = 0;
     if (conn.place != Place::kAvailable) continue;
     conn.place = Place::kDraining;
     conn.capacity = 0;

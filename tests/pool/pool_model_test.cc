@@ -80,6 +80,7 @@ bool print_gaps(const PoolWorld::Tally& tally) {
   look("private", tally.reserved);
   look("learned", tally.learned);
   look("held", tally.held);
+  look("joined on a private one", tally.joined_own);
   return gaps;
 }
 

@@ -185,13 +185,15 @@ void PoolWorld::request(const PoolOp& op) {
   const ConnKey* named = is_fixed(key) ? nullptr : &bytes;
   const PickRules rules{.first = by.requests == 0 || (op.c >> 5) % 4 == 0,
                         .repeatable = (op.c & 1) != 0,
-                        .fresh = (op.c >> 1) % 16 == 0};
+                        .fresh = (op.c >> 1) % 16 == 0,
+                        .own = (op.c >> 8) % 8 == 1};  // See taken().
   ++by.requests;
   for (const model::Target target : {model::Target::kUpstream, model::Target::kServer}) {
-    PooledConn* own = pool(index).pick_private(*by.store, target_of(target, index), named);
+    PooledConn* own = pool(index).pick_private(*by.store, target_of(target, index), named, true);
     auto* got = static_cast<WorldConn*>(own);
     model_.pick_private(by.id, target, index, model_key(key), got == nullptr ? -1 : got->id);
     if (got == nullptr) continue;
+    if (got->streams() > 1) ++joined_own_;
     exchanges_.push_back({got->id, by.id, false});
     return taken(*got, by.id, op.c >> 8);
   }

@@ -59,6 +59,7 @@ class PoolWorld {
     uint64_t reserved = 0;
     uint64_t learned = 0;
     uint64_t held = 0;
+    uint64_t joined_own = 0;
   };
   void tally(Tally& sum) const;
   // Traffic stops: what is idle goes within its bounds, and then everything.
@@ -162,7 +163,8 @@ class PoolWorld {
   int next_conn_ = 0;
   int next_session_ = 0;
   uint64_t learned_ = 0;
-  uint64_t held_ = 0;  // requests that joined others of their session
+  uint64_t held_ = 0;        // requests that joined others of their session
+  uint64_t joined_own_ = 0;  // the same on a private connection
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<Slot> slots_;  // shard * kServers + server

@@ -303,6 +303,7 @@ void PoolWorld::tally(Tally& sum) const {
   }
   sum.learned += learned_;
   sum.held += held_;
+  sum.joined_own += joined_own_;
 }
 
 void PoolWorld::wind_down() {

@@ -61,15 +61,98 @@ TEST_CASE("SessionStore: private at creation or at a response, the connection is
   }
 }
 
-TEST_CASE("SessionStore: an available connection becomes private, with no room for others") {
+TEST_CASE("SessionStore: an available connection becomes private, with room for its session only") {
   PoolFixture f({.mode = ReuseMode::kAlways});
   SessionStore store(f.shard.entries);
+  SessionStore other(f.shard.entries);
+  const auto pick = [&](SessionStore& of, bool multiplexed = true) {
+    return f.pool.pick_private(of, f.server_target(), nullptr, multiplexed);
+  };
   FakeConn& conn = f.open(nullptr, 9);
   CHECK(f.pool.make_private(conn, store, f.server_target()));
-  f.pool.on_capacity(conn, 9);
-  CHECK(conn.capacity() == 0);
+  f.pool.on_capacity(conn, 2);
   CHECK(f.pick(nullptr, kLater) == nullptr);
+  CHECK(pick(other) == nullptr);
+  CHECK(pick(store, false) == nullptr);
+  CHECK(pick(store) == &conn);
+  CHECK(pick(store) == &conn);
+  CHECK(pick(store) == nullptr);  // Full.
+  CHECK(conn.streams() == 3);
+  CHECK(conn.place() == Place::kSessionBusy);
   f.pool.check();
+  CHECK(f.finish(conn) == Verdict::kInUse);
+  CHECK(pick(store) == &conn);
+  for (int i = 0; i < 2; ++i) CHECK(f.finish(conn) == Verdict::kInUse);
+  // One in use goes first, so that an idle one gets old.
+  FakeConn& idle = private_idle(f, store, f.server_target());
+  CHECK(pick(store) == &conn);
+  CHECK(pick(store) == &conn);
+  CHECK(pick(store) == &idle);
+  CHECK(f.finish(idle) == Verdict::kKeptPrivate);
+  for (int i = 0; i < 2; ++i) CHECK(f.finish(conn) == Verdict::kInUse);
+  CHECK(f.finish(conn) == Verdict::kKeptPrivate);
+  CHECK(f.pick(nullptr, kLater) == nullptr);
+  // Idle, it hears of a limit of 0 as shared ones do.
+  f.pool.on_capacity(conn, 0);
+  CHECK(conn.why == CloseReason::kServerClose);
+  f.pool.check();
+  store.close_all();
+}
+
+TEST_CASE("SessionStore: a private one with several requests ends in each way") {
+  PoolFixture f({.mode = ReuseMode::kNever});
+  SessionStore store(f.shard.entries);
+  const auto open = [&]() -> FakeConn& {
+    FakeConn& conn = f.open(nullptr, 5);
+    REQUIRE(f.pool.make_private(conn, store, f.server_target()));
+    REQUIRE(f.pool.pick_private(store, f.server_target(), nullptr, true) == &conn);
+    return conn;
+  };
+  SUBCASE("GOAWAY") {
+    FakeConn& conn = open();
+    f.pool.drain(conn);
+    f.pool.on_capacity(conn, 5);
+    CHECK(f.pool.pick_private(store, f.server_target(), nullptr, true) == nullptr);
+    CHECK(f.finish(conn) == Verdict::kInUse);
+    CHECK(f.finish(conn) == Verdict::kClosed);
+  }
+  SUBCASE("out of service, and back") {
+    FakeConn& conn = open();
+    f.pool.retire(CloseReason::kOutOfService);
+    f.pool.return_to_service();
+    CHECK(f.pool.pick_private(store, f.server_target(), nullptr, true) == nullptr);
+    f.pool.on_capacity(conn, 5);
+    CHECK(f.pool.pick_private(store, f.server_target(), nullptr, true) == &conn);
+    for (int i = 0; i < 2; ++i) CHECK(f.finish(conn) == Verdict::kInUse);
+    CHECK(f.finish(conn) == Verdict::kKeptPrivate);
+    store.close_all();
+  }
+  SUBCASE("closed") {
+    f.pool.close(open(), CloseReason::kError);
+  }
+  SUBCASE("its last request") {
+    f.pool.update({.mode = ReuseMode::kNever, .requests_max = 2});
+    FakeConn& conn = open();
+    f.pool.on_capacity(conn, 5);
+    CHECK(conn.capacity() == 0);
+    CHECK(f.finish(conn) == Verdict::kInUse);
+    CHECK(f.finish(conn) == Verdict::kClosed);
+    CHECK(conn.why == CloseReason::kRequestsLimit);
+  }
+  f.pool.check();
+  CHECK(store.empty());
+}
+
+TEST_CASE("SessionStore: who must be alone gets an idle one, none that others use") {
+  PoolFixture f({.mode = ReuseMode::kAlways});
+  SessionStore store(f.shard.entries);
+  const PickRules alone{.session = &store, .own = true};
+  FakeConn& conn = f.open(nullptr, 9);
+  CHECK(f.pick(nullptr, alone) == nullptr);
+  CHECK(f.finish(conn) == Verdict::kParked);
+  CHECK(f.pick(nullptr, alone) == &conn);
+  CHECK(f.pool.make_private(conn, store, f.server_target()));
+  CHECK(f.pick(nullptr, kLater) == nullptr);
   CHECK(f.finish(conn) == Verdict::kKeptPrivate);
   store.close_all();
 }

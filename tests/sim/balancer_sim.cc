@@ -95,6 +95,10 @@ TEST_CASE("Balancer: seeds with faults -> nothing mixed, nothing leaked, everyth
   CHECK(SimH2Origin::served > count / 4);
   CHECK(SimH2Origin::goaways > 0);
   CHECK(SimH2Origin::refusals > 0);
+  CHECK(SimH2Origin::named > count / 10);
+  // Trailers of requests, from and to either version.
+  CHECK(SimH2Origin::with_trailers > 0);
+  CHECK(SimOrigin::with_trailers > SimH2Origin::with_trailers);
   // Everything that depends on the pools was met.
   CHECK(sum.queued > 0);
   CHECK(sum.lent > 0);

@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "proto/proxy_header.h"
+
 namespace ringway {
 
 uint64_t SimH2Origin::served = 0;
 uint64_t SimH2Origin::goaways = 0;
 uint64_t SimH2Origin::refusals = 0;
+uint64_t SimH2Origin::named = 0;
+uint64_t SimH2Origin::with_trailers = 0;
 
 namespace {
 
@@ -93,10 +97,11 @@ void SimH2Peer::reset(SimH2Stream& stream, h2::ErrorCode code) {
 
 // ---- server
 
-SimH2Origin::SimH2Origin(SimConnection& connection, bool faults)
+SimH2Origin::SimH2Origin(SimConnection& connection, bool faults, int64_t client)
     : SimH2Peer(h2::Role::kServer, limits_of(connection.net().prng()),
                 connection.net().prng().fork()),
       requests_left_(prng_.below(3) == 0 ? static_cast<int64_t>(1 + prng_.below(5)) : INT64_MAX),
+      client_(client),
       faults_(faults) {
   session_.begin();
 }
@@ -118,6 +123,8 @@ void SimH2Origin::on_request(uint32_t id, const h2::HeadBuilder& head, bool end)
     ++SimOrigin::corrupted;
     return reset(stream, h2::ErrorCode::kInternalError);
   }
+  SimOrigin::check_client(stream.asked, client_, owner_);
+  if (client_ >= 0) ++named;
   // The id decides, so that the same request is refused by one server in two; another takes it.
   if (faults_ && end && (id + stream.asked.id) % 7 == 0) {
     ++refusals;
@@ -131,6 +138,8 @@ void SimH2Origin::on_end(h2::Stream& ended, std::string_view trailers) {
   SimH2Stream& stream = static_cast<SimH2Stream&>(ended);
   const Asked& asked = stream.asked;
   if (stream.body != body_of(asked.id, asked.body_bytes, false)) ++SimOrigin::corrupted;
+  SimOrigin::check_trailers(asked, std::string(trailers));
+  if (asked.trailers) ++with_trailers;
   ++SimOrigin::served;
   ++served;
   if (asked.act != Act::kEarly) answer(stream);
@@ -180,12 +189,20 @@ void SimH2Origin::answer(SimH2Stream& stream) {
 
 void SimAnyOrigin::on_bytes(SimConnection& connection, std::string_view bytes) {
   if (chosen_ == nullptr) {
-    const std::string_view all = connection.received();
+    std::string_view all = connection.received();
+    const proxy::Parsed header = proxy::parse(all, 4096);
+    if (header.status == proxy::Status::kNeedMore) return;
+    int64_t client = -1;
+    if (header.status == proxy::Status::kDone) {
+      client = header.header.source.ip[2] << 8 | header.header.source.ip[3];
+      all.remove_prefix(header.header.length);
+    }
     if (all.size() < 3 && h2::kPreface.starts_with(all)) return;
     if (!all.starts_with("PRI")) {
       chosen_ = std::make_unique<SimOrigin>();
     } else {
-      chosen_ = std::make_unique<SimH2Origin>(connection, faults_);
+      if (client >= 0) ++SimOrigin::headers;
+      chosen_ = std::make_unique<SimH2Origin>(connection, faults_, client);
       bytes = all;
     }
   }
@@ -268,6 +285,7 @@ void SimH2Client::begin_next() {
   RW_CHECK(session_.start(stream, head, "http", false, asked.body_bytes == 0));
   stream.out = body_of(asked.id, asked.body_bytes, false);
   stream.sending = asked.body_bytes > 0;
+  stream.out_trailers = asked.trailer_lines();
 }
 
 void SimH2Client::on_bytes(SimConnection& connection, std::string_view bytes) {

@@ -69,7 +69,8 @@ class SimH2Peer : public SimHandler, public h2::SessionOwner {
 // requests that it has not looked at.
 class SimH2Origin final : public SimH2Peer {
  public:
-  SimH2Origin(SimConnection& connection, bool faults);
+  // `client`: whom the connection's PROXY header names; -1: nobody.
+  SimH2Origin(SimConnection& connection, bool faults, int64_t client);
   void on_bytes(SimConnection& connection, std::string_view bytes) override;
   void on_request(uint32_t id, const h2::HeadBuilder& head, bool end) override;
   void on_end(h2::Stream& stream, std::string_view trailers) override;
@@ -80,16 +81,20 @@ class SimH2Origin final : public SimH2Peer {
   static uint64_t served;
   static uint64_t goaways;
   static uint64_t refusals;
+  static uint64_t named;          // requests behind a PROXY header
+  static uint64_t with_trailers;  // requests with the right ones
 
  private:
   void answer(SimH2Stream& stream);
 
   int64_t requests_left_;  // before it says GOAWAY
+  int64_t client_;
+  int64_t owner_ = -1;  // whose requests came
   bool faults_;
   bool drained_ = false;
 };
 
-// Reads the first bytes of a connection: HTTP/2 or not.
+// Reads the first bytes of a connection, behind a PROXY header if there is one: HTTP/2 or not.
 class SimAnyOrigin final : public SimHandler {
  public:
   explicit SimAnyOrigin(bool faults) : faults_(faults) {}

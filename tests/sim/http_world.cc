@@ -97,6 +97,7 @@ HttpWorld::HttpWorld(uint64_t seed, bool faults)
       tls_(seed % 4 == 2),
       seed_(seed),
       loads_(1 + seed % 3) {
+  SimOrigin::one_client_each = alone();
   REQUIRE(parse_address("10.0.0.1:80", front_));
   REQUIRE(parse_address("10.0.0.1:81", front_tcp_));
   for (int i = 0; i < 3; ++i) {
@@ -154,8 +155,9 @@ std::string HttpWorld::configuration(uint64_t generation) {
   const std::string source =
       bound() ? "source = \"10.0.7." + std::to_string(1 + generation % 2) + "\"\n" : "";
   const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
-  const uint64_t mode = prng_.below(5);
-  const bool h2 = prng_.below(2) == 0 && version == "off" && mode != 0;
+  const uint64_t drawn = prng_.below(5);
+  const uint64_t mode = alone() ? 0 : drawn;
+  const bool h2 = prng_.below(2) == 0;
   const std::string pool =
       "reuse = \"" + std::string(modes[mode]) + "\"\nmax_connections_per_server = " + limit() +
       "\nmax_idle_per_server = " + limit() +
@@ -247,6 +249,7 @@ Asked HttpWorld::ask(uint64_t id) {
     asked.body_bytes = 1 + prng_.below(1U << prng_.below(17));
   }
   asked.chunked = prng_.below(2) == 0;
+  asked.trailers = asked.chunked && asked.body_bytes > 0 && prng_.below(2) == 0;
   return asked;
 }
 
@@ -380,7 +383,8 @@ std::string HttpWorld::check_client(const Client& client) {
     // An answer to a head that never became whole has a body: nobody knew it would say HEAD.
     const bool bodiless = (asked.head && !in.starts_with(status)) || status == "204";
     if (!bodiless && head.find("Transfer-Encoding: chunked") != std::string_view::npos) {
-      const size_t used = take_chunks(in, body);
+      std::string trailers;
+      const size_t used = take_chunks(in, body, trailers);
       if (used == 0) return missing;
       in.remove_prefix(used);
     } else if (const size_t at = head.find("Content-Length: ");

@@ -38,18 +38,22 @@ struct Asked {
   bool chunked = false;   // the request's body
   size_t body_bytes = 0;  // of the request; 0: GET
   size_t answer_bytes = 0;
+  bool trailers = false;  // of the request, which is chunked then
 
   [[nodiscard]] std::string bytes() const;
+  // The lines behind the request's body.
+  [[nodiscard]] std::string trailer_lines() const;
 };
 
 // The bytes that belong to request `id`, as a body of either direction.
 [[nodiscard]] std::string body_of(uint64_t id, size_t bytes, bool answer);
 
-// The numbers of "GET /1/2/3/4 ...".
+// The numbers of "GET /1/2/3/4/5 ...".
 [[nodiscard]] bool parse_path(std::string_view head, Asked& out);
 
-// Undoes chunked coding of a whole message. 0: not complete yet; else the bytes used.
-[[nodiscard]] size_t take_chunks(std::string_view in, std::string& body);
+// Undoes chunked coding of a whole message. 0: not complete yet; else the bytes used. `trailers`:
+// their lines.
+[[nodiscard]] size_t take_chunks(std::string_view in, std::string& body, std::string& trailers);
 
 class SimH2Client;
 struct SimH2Stream;
@@ -67,6 +71,15 @@ class SimOrigin final : public SimHandler {
   static uint64_t headers;
   // Requests that were marked as early data (RFC 8470), in all origins.
   static uint64_t early;
+  // Requests with the right trailers, in all origins.
+  static uint64_t with_trailers;
+  // No connection may carry requests of several clients.
+  static bool one_client_each;
+  // `asked` came on a connection that names `client` (-1: nobody) and carried requests of `owner`
+  // before, which becomes its client.
+  static void check_client(const Asked& asked, int64_t client, int64_t& owner);
+  // `lines` are the trailers that `asked` came with.
+  static void check_trailers(const Asked& asked, std::string lines);
 
  private:
   // False: the PROXY header is not whole yet.
@@ -79,6 +92,7 @@ class SimOrigin final : public SimHandler {
   bool early_ = false;   // the request that is being read was answered already
   bool begun_ = false;   // whether there is a PROXY header is known
   int64_t client_ = -1;  // whom it names; -1: nobody
+  int64_t owner_ = -1;   // whose requests came
 };
 
 // One shard: the real worker on a simulated engine.
@@ -147,6 +161,8 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   void apply(bool first);
   [[nodiscard]] std::string configuration(uint64_t generation);
   [[nodiscard]] std::string limit();
+  // No server connection is shared, whatever a reload changes.
+  [[nodiscard]] bool alone() const { return seed_ % 5 == 4; }
   // Connections to servers are bound to a source.
   [[nodiscard]] bool bound() const { return seed_ / 8 % 2 == 1; }
   [[nodiscard]] bool clients_done() const;

@@ -15,6 +15,8 @@ uint64_t SimOrigin::corrupted = 0;
 uint64_t SimOrigin::served = 0;
 uint64_t SimOrigin::headers = 0;
 uint64_t SimOrigin::early = 0;
+uint64_t SimOrigin::with_trailers = 0;
+bool SimOrigin::one_client_each = false;
 
 std::string body_of(uint64_t id, size_t bytes, bool answer) {
   std::string out(bytes, '\0');
@@ -26,7 +28,8 @@ std::string body_of(uint64_t id, size_t bytes, bool answer) {
 
 std::string Asked::bytes() const {
   const std::string path = "/" + std::to_string(id) + "/" + std::to_string(static_cast<int>(act)) +
-                           "/" + std::to_string(body_bytes) + "/" + std::to_string(answer_bytes);
+                           "/" + std::to_string(body_bytes) + "/" + std::to_string(answer_bytes) +
+                           "/" + (trailers ? "1" : "0");
   std::string text = (head             ? "HEAD "
                       : body_bytes > 0 ? "POST "
                                        : "GET ") +
@@ -42,7 +45,11 @@ std::string Asked::bytes() const {
     text += size + body.substr(at, part) + "\r\n";
     at += part;
   }
-  return text + "0\r\n\r\n";
+  return text + "0\r\n" + trailer_lines() + "\r\n";
+}
+
+std::string Asked::trailer_lines() const {
+  return trailers ? "X-Sum: " + std::to_string(id) + "\r\n" : "";
 }
 
 bool parse_path(std::string_view head, Asked& out) {
@@ -50,7 +57,7 @@ bool parse_path(std::string_view head, Asked& out) {
   if (from == std::string_view::npos) return false;
   std::string_view path = head.substr(from + 1);
   path = path.substr(0, path.find(' '));
-  uint64_t numbers[4] = {};
+  uint64_t numbers[5] = {};
   for (uint64_t& number : numbers) {
     if (!path.starts_with('/')) return false;
     path.remove_prefix(1);
@@ -62,11 +69,12 @@ bool parse_path(std::string_view head, Asked& out) {
          .act = static_cast<Act>(numbers[1]),
          .head = head.starts_with("HEAD"),
          .body_bytes = numbers[2],
-         .answer_bytes = numbers[3]};
+         .answer_bytes = numbers[3],
+         .trailers = numbers[4] == 1};
   return true;
 }
 
-size_t take_chunks(std::string_view in, std::string& body) {
+size_t take_chunks(std::string_view in, std::string& body, std::string& trailers) {
   size_t at = 0;
   for (;;) {
     const size_t line = in.find("\r\n", at);
@@ -75,7 +83,9 @@ size_t take_chunks(std::string_view in, std::string& body) {
     at = line + 2;
     if (size == 0) {  // Trailers, or none.
       const size_t end = in.find("\r\n\r\n", at - 2);
-      return end == std::string_view::npos ? 0 : end + 4;
+      if (end == std::string_view::npos) return 0;
+      if (end >= at) trailers = in.substr(at, end + 2 - at);
+      return end + 4;
     }
     if (in.size() < at + size + 2) return 0;
     body.append(in.substr(at, size));
@@ -117,9 +127,10 @@ bool SimOrigin::take_request(SimConnection& connection) {
   }
   const std::string_view head = in.substr(0, end + 4);
   std::string body;
+  std::string trailers;
   size_t used = 0;
   if (head.find("Transfer-Encoding: chunked") != std::string_view::npos) {
-    used = take_chunks(in.substr(head.size()), body);
+    used = take_chunks(in.substr(head.size()), body, trailers);
     if (used == 0) return false;
   } else if (asked.body_bytes > 0) {
     if (in.size() < head.size() + asked.body_bytes) return false;
@@ -127,16 +138,31 @@ bool SimOrigin::take_request(SimConnection& connection) {
     body = in.substr(head.size(), used);
   }
   if (body != body_of(asked.id, asked.body_bytes, false)) ++corrupted;
+  check_trailers(asked, trailers);
   const bool marked = head.find("\r\nEarly-Data: 1\r\n") != std::string_view::npos;
   if (marked && asked.body_bytes > 0) ++corrupted;
   if (marked) ++early;
-  // A connection that names a client carries nobody else's requests.
-  if (client_ >= 0 && asked.id / 100 != static_cast<uint64_t>(client_)) ++corrupted;
+  check_client(asked, client_, owner_);
   ++served;
   at_ += head.size() + used;
   if (!early_) answer(connection, asked);
   early_ = false;
   return true;
+}
+
+// A connection that names a client carries nobody else's requests.
+void SimOrigin::check_client(const Asked& asked, int64_t client, int64_t& owner) {
+  const auto by = static_cast<int64_t>(asked.id / 100);
+  if (client >= 0 && by != client) ++corrupted;
+  if (one_client_each && owner >= 0 && by != owner) ++corrupted;
+  owner = by;
+}
+
+void SimOrigin::check_trailers(const Asked& asked, std::string lines) {
+  if (!lines.empty()) lines[0] = 'X';  // HTTP/2 has no capital letters in names.
+  if (lines.starts_with("X-sum")) lines[2] = 'S';
+  if (lines != asked.trailer_lines()) ++corrupted;
+  if (asked.trailers) ++with_trailers;
 }
 
 void SimOrigin::answer(SimConnection& connection, const Asked& asked) {
