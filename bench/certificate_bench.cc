@@ -6,6 +6,7 @@
 #include <benchmark/benchmark.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -27,20 +28,25 @@ namespace {
 // `count` ECDSA pairs in one directory; removed at the end.
 class PairsOnDisk {
  public:
-  explicit PairsOnDisk(int64_t count) {
+  explicit PairsOnDisk(int64_t count) : count_(count) {
     char name[] = "/tmp/ringway-bench-XXXXXX";
     RW_CHECK(mkdtemp(name) != nullptr);
     path_ = name;
-    for (int64_t i = 0; i < count; ++i) {
-      const std::string host = "tenant" + std::to_string(i) + ".example.test";
-      const MadeCertificate made = make_certificate({.names = {host, "www." + host}});
-      std::ofstream(path_ + "/" + host + ".pem") << made.cert_pem;
-      std::ofstream(path_ + "/" + host + ".key") << made.key_pem;
-    }
+    for (int64_t i = 0; i < count; ++i) write(i);
   }
   ~PairsOnDisk() { std::filesystem::remove_all(path_); }
   PairsOnDisk(const PairsOnDisk&) = delete;
   PairsOnDisk& operator=(const PairsOnDisk&) = delete;
+  // Other times for the same bytes.
+  void touch() const {
+    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+      std::filesystem::last_write_time(entry, std::filesystem::file_time_type::clock::now());
+    }
+  }
+  // The same files with other certificates, by rename.
+  void replace() const {
+    for (int64_t i = 0; i < count_; ++i) write(i);
+  }
   [[nodiscard]] CertSpec spec() const {
     CertSource source;
     source.kind = CertSource::Kind::kDirectory;
@@ -49,6 +55,19 @@ class PairsOnDisk {
   }
 
  private:
+  void write(int64_t number) const {
+    const std::string host = "tenant" + std::to_string(number) + ".example.test";
+    const MadeCertificate made = make_certificate({.names = {host, "www." + host}});
+    const auto put = [&](const std::string& name, const std::string& text) {
+      const std::string hidden = path_ + "/." + name;
+      std::ofstream(hidden) << text;
+      std::filesystem::rename(hidden, path_ + "/" + name);
+    };
+    put(host + ".pem", made.cert_pem);
+    put(host + ".key", made.key_pem);
+  }
+
+  int64_t count_;
   std::string path_;
 };
 
@@ -110,6 +129,76 @@ void bm_load_again(benchmark::State& state) {
   }
 }
 BENCHMARK(bm_load_again)->Arg(10'000)->Unit(benchmark::kMillisecond)->Iterations(5);
+
+// CPU time of this thread.
+double cpu_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+// Runs `work` and remembers in `longest` if nothing took longer.
+template <typename Work>
+void timed(double& longest, Work work) {
+  const double began = cpu_ms();
+  work();
+  longest = std::max(longest, cpu_ms() - began);
+}
+
+// A reload with everything changed, as the control thread makes it: the parts that it cannot cut.
+void bm_reload_parts(benchmark::State& state) {
+  const PairsOnDisk disk(state.range(0));
+  DiskCertFiles files;
+  Silent silent;
+  CertStore store(files, silent);
+  CertLoad first(files, disk.spec(), nullptr, INT32_MAX);
+  RW_CHECK(first.step(UINT32_MAX));
+  store.adopt(std::move(first), 0);
+  disk.touch();
+  double begin_ms = 0;
+  double step_ms = 0;
+  double end_ms = 0;
+  for (auto _ : state) {
+    std::unique_ptr<CertLoad> load;
+    timed(begin_ms, [&] {
+      load = std::make_unique<CertLoad>(files, disk.spec(), &store.sources(), INT32_MAX);
+    });
+    bool done = false;
+    while (!done) timed(step_ms, [&] { done = load->step(8); });
+    RW_CHECK(load->num_reused() == 0);
+    timed(end_ms, [&] {
+      benchmark::DoNotOptimize(load->names_of(0));
+      store.adopt(std::move(*load), 0);
+    });
+  }
+  state.counters["begin_ms"] = begin_ms;
+  state.counters["step_ms"] = step_ms;
+  state.counters["end_ms"] = end_ms;
+}
+BENCHMARK(bm_reload_parts)->Arg(10'000)->Unit(benchmark::kMillisecond)->Iterations(1);
+
+// Watching while all certificates change: the longest poll(), which is what others wait for.
+void bm_watch_all_changed(benchmark::State& state) {
+  const PairsOnDisk disk(state.range(0));
+  DiskCertFiles files;
+  Silent silent;
+  CertStore store(files, silent);
+  CertLoad load(files, disk.spec(), nullptr, INT32_MAX);
+  RW_CHECK(load.step(UINT32_MAX));
+  store.adopt(std::move(load), 0);
+  int64_t now_ms = 0;
+  for (int i = 0; i < 100; ++i) store.poll(now_ms += 50, INT32_MAX);
+  disk.replace();
+  double longest_ms = 0;
+  for (auto _ : state) {
+    while (store.reloads() < static_cast<uint64_t>(state.range(0))) {
+      timed(longest_ms, [&] { store.poll(now_ms += 50, INT32_MAX); });
+    }
+  }
+  state.counters["longest_ms"] = longest_ms;
+  state.counters["seconds"] = static_cast<double>(now_ms - 5'000) / 1e3;
+}
+BENCHMARK(bm_watch_all_changed)->Arg(10'000)->Unit(benchmark::kMillisecond)->Iterations(1);
 
 // One second of watching.
 void bm_watch_round(benchmark::State& state) {

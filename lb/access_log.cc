@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/base/check.h"
+#include "proto/proxy_header.h"
 
 namespace ringway {
 namespace {
@@ -57,6 +58,8 @@ void put_ip(LogLine& line, const PeerAddress& address) {
   std::array<char, 46> buffer;
   line.put(address.write_ip(buffer));
 }
+
+constexpr size_t kTlvBytesShown = 640;  // of one TLV that is no text
 
 constexpr char kHex[] = "0123456789abcdef";
 
@@ -188,6 +191,54 @@ std::string_view name_of(AccessRecord::EndedBy ended_by) {
   return "";
 }
 
+// What a balancer in front said of the client's TLS with it.
+void put_proxy_tls(JsonLine& json, std::string_view value) {
+  proxy::Ssl ssl;
+  if (!proxy::read_ssl(value, ssl)) return;
+  json.text("proxy_tls_version", ssl.version);
+  json.text("proxy_tls_cipher", ssl.cipher);
+  if (!ssl.certificate_in_session) return;
+  json.text("proxy_tls_certificate", ssl.verified ? "ok" : "failed");
+  // Whoever reads only the name must not believe one that nobody has verified.
+  if (ssl.verified) json.text("proxy_tls_cn", ssl.common_name);
+}
+
+// Printable text as it is, and other bytes in hexadecimal.
+void put_custom_tlv(JsonLine& json, proxy::Tlv type, std::string_view value) {
+  const auto plain = [](char c) { return c >= 0x20 && c < 0x7f; };
+  const auto number = static_cast<uint8_t>(type);
+  const char key[] = {
+      'p', 'r', 'o', 'x', 'y', '_', 't', 'l', 'v', '_', kHex[number >> 4], kHex[number & 15]};
+  if (std::all_of(value.begin(), value.end(), plain)) return json.text({key, sizeof key}, value);
+  if (type == proxy::Tlv::kAws && value[0] == proxy::kAwsEndpoint &&
+      std::all_of(value.begin() + 1, value.end(), plain)) {
+    return json.text("proxy_aws_vpce", value.substr(1));
+  }
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): filled up to `length`
+  std::array<char, 2 + 2 * kTlvBytesShown> text;
+  size_t length = 0;
+  text[length++] = '0';
+  text[length++] = 'x';
+  for (const char c : value.substr(0, kTlvBytesShown)) {
+    text[length++] = kHex[static_cast<uint8_t>(c) >> 4];
+    text[length++] = kHex[static_cast<uint8_t>(c) & 15];
+  }
+  json.text({key, sizeof key}, {text.data(), length});
+}
+
+void put_proxy_tlvs(JsonLine& json, const AccessRecord& record) {
+  proxy::TlvReader reader(record.proxy_tlvs);
+  proxy::Tlv type{};
+  std::string_view value;
+  while (reader.next(type, value)) {
+    if (type == proxy::Tlv::kAlpn) json.text("proxy_alpn", value);
+    if (type == proxy::Tlv::kAuthority && value != record.sni) json.text("proxy_sni", value);
+    if (type == proxy::Tlv::kSsl) put_proxy_tls(json, value);
+    if (type == proxy::Tlv::kNetns) json.text("proxy_netns", value);
+    if (proxy::is_custom(type) && !value.empty()) put_custom_tlv(json, type, value);
+  }
+}
+
 // ---- Common Log Format ----
 
 // Writes `text` in the manner of Apache's ap_escape_logitem(), at most `room` bytes, "-" if empty.
@@ -314,6 +365,7 @@ std::string_view AccessLogFormatter::json(const AccessRecord& record, std::span<
   json.text("tls_certificate", record.tls_certificate);
   json.text("sni", record.sni);
   json.text("unique_id", record.unique_id);
+  put_proxy_tlvs(json, record);
   json.text("method", record.method);
   json.text("version", record.version);
   json.text("host", record.host);

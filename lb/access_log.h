@@ -52,8 +52,10 @@ struct AccessRecord {
 
   std::string_view sni;        // the server name that the client's TLS asks for
   std::string_view unique_id;  // of the client's connection
-  std::string_view method;     // as the client sent them
-  std::string_view version;    // "HTTP/1.1"
+  // TLVs of the client's PROXY header, well-formed, each type once.
+  std::string_view proxy_tlvs;
+  std::string_view method;   // as the client sent them
+  std::string_view version;  // "HTTP/1.1"
   std::string_view host;
   std::string_view target;
   std::string_view user_agent;

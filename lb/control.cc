@@ -13,7 +13,6 @@
 #include "core/base/utc.h"
 #include "core/cpus.h"
 #include "core/tls_shard.h"
-#include "lb/config/changes.h"
 #include "lb/engine_lines.h"
 #include "lb/metrics_text.h"
 
@@ -163,6 +162,8 @@ int Control::start() {
   api_ = std::make_unique<AdminApi>(*io_, *timers_, *this);
   int exit_code = kExitOk;
   if (!start_shards(engine.reason, exit_code)) return exit_code;
+  tls_->begin(*first_config_);
+  while (!tls_->load(UINT32_MAX)) continue;
   if (!apply(std::move(first_config_), error)) {
     fprintf(stderr, "ringway: %s\n", error.c_str());
     begin_stop();
@@ -262,7 +263,7 @@ bool Control::apply(std::unique_ptr<const config::Config> config, std::string& e
   warn_of_local_ends();
   update_health();
   for (const auto& [text, bound] : book_.bound()) {
-    say(LogLevel::kInfo, "listening on " + bound.address);
+    if (bound.fresh) say(LogLevel::kInfo, "listening on " + bound.address);
   }
   return true;
 }
@@ -391,52 +392,6 @@ void Control::post_to_all(const Message& message) {
   }
 }
 
-void Control::report_immutable(const config::Config& next) {
-  const config::Config& now = *current_->config;
-  const auto say_fixed = [&](const char* key) {
-    std::string text(key);
-    text += " changed: it takes effect at the next start";
-    say(LogLevel::kWarning, text);
-  };
-  if (now.process.shards != next.process.shards) say_fixed("process.shards");
-  if (now.process.cpus != next.process.cpus) say_fixed("process.cpus");
-  if (now.process.max_connections != next.process.max_connections) {
-    say_fixed("process.max_connections");
-  }
-  if (now.engine.kind != next.engine.kind || now.engine.entries != next.engine.entries ||
-      now.engine.spin_us != next.engine.spin_us || now.engine.receive != next.engine.receive) {
-    say_fixed("[engine]");
-  }
-  if (now.process_log.output != next.process_log.output) say_fixed("logs.process.output");
-}
-
-AdminHost::Reloaded Control::reload_now() {
-  if (path_.empty()) return {.error = "this process was started without a file"};
-  if (phase_ != Phase::kServing) return {.error = "this process is draining"};
-  config::LoadResult loaded = config::load_file(path_);
-  if (loaded.config == nullptr) {
-    ++reloads_failed_;
-    const std::string text = config::render(loaded, false);
-    say(LogLevel::kError, "reload failed, the configuration in force stays:");
-    say_lines(LogLevel::kError, text);
-    return {.error = "the configuration is not valid",
-            .text = text,
-            .diagnostics = config::render_json(loaded)};
-  }
-  report_immutable(*loaded.config);
-  const std::string changed = config::changes(*current_->config, *loaded.config);
-  std::string error;
-  if (!apply(std::move(loaded.config), error)) {
-    ++reloads_failed_;
-    say(LogLevel::kError, "reload failed, the configuration in force stays: " + error);
-    return {.error = error};
-  }
-  ++reloads_ok_;
-  say(LogLevel::kInfo, "reloaded: configuration " + std::to_string(current_->number) + ": " +
-                           (changed.empty() ? "nothing changed" : changed));
-  return {.good = true};
-}
-
 void Control::on_wake() {
   if (signals_.reopen.exchange(false)) {
     process_log_->reopen();
@@ -446,7 +401,7 @@ void Control::on_wake() {
     // logrotate and administrators both send SIGHUP: the logs are opened again as well.
     process_log_->reopen();
     if (access_log_ != nullptr) access_log_->reopen();
-    (void)reload_now();  // It has said how it went.
+    (void)ask_reload();  // It will say how it went.
   }
   const uint32_t stop = signals_.stop.load();
   if (stop >= 1 && phase_ == Phase::kServing) begin_drain();
@@ -513,12 +468,13 @@ int Control::run() {
     const bool busy = phase_ != Phase::kServing || !old_.empty() || !old_logs_.empty() ||
                       !old_metrics_.empty() || !old_admin_.empty();
     const int64_t next = timers_->next_in_ms(io_->now_us() / 1000);
-    int64_t timeout = busy ? kStepMs : 1000;
+    int64_t timeout = reload_is_due() ? 0 : busy ? kStepMs : 1000;
     if (next >= 0) timeout = std::min(timeout, next);
     const int checks = run_checks();
     if (checks >= 0) timeout = std::min<int64_t>(timeout, checks);
     io_->run_once(static_cast<int>(timeout));
     timers_->expire(io_->now_us() / 1000);
+    step_reload();
     api_->step();
     step_phases();
     forget_old_snapshots();
@@ -553,6 +509,7 @@ std::string Control::metrics() {
                              .uptime_us = io_->now_us() - started_us_,
                              .reloads_ok = reloads_ok_,
                              .reloads_failed = reloads_failed_,
+                             .reload_running = reload_is_due(),
                              .draining = phase_ != Phase::kServing,
                              .certificates = tls_ == nullptr ? nullptr : &tls_->store(),
                              .trusts = tls_ == nullptr ? nullptr : &tls_->trusts()};

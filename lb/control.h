@@ -80,7 +80,7 @@ class Control final : public WakeOwner,
   const std::shared_ptr<const Snapshot>& admin_snapshot() override { return current_; }
   ShardSet& admin_shards() override { return shards_; }
   Status status() override;
-  Reloaded reload_now() override;
+  uint64_t ask_reload() override;
   uint64_t post_controls() override;
   void checks_changed() override { update_health(); }
   void audit(const std::string& text) override;
@@ -93,6 +93,7 @@ class Control final : public WakeOwner,
   [[nodiscard]] bool start_shards(const std::string& own_reason, int& exit_code);
   void report_engines(const std::string& own_reason);
   // Gives `config` to all shards. False with `error`: nothing has changed.
+  // REQUIRES: tls_ has loaded its certificates.
   [[nodiscard]] bool apply(std::unique_ptr<const config::Config> config, std::string& error);
   void post_to_all(const Message& message);
   // Starts `log`, or none if null, in place of the access log there is.
@@ -121,6 +122,12 @@ class Control final : public WakeOwner,
   void say(LogLevel level, const std::string& text);
   void say_lines(LogLevel level, const std::string& text);
   void report_immutable(const config::Config& next);
+  // A reload is asked for or running: step_reload() has something to do in every turn.
+  [[nodiscard]] bool reload_is_due() const { return reload_wanted_ || loading_ != nullptr; }
+  void step_reload();
+  [[nodiscard]] bool begin_reload();
+  void finish_reload();
+  void end_reload(const Reloaded& outcome);
 
   std::string path_;
   std::unique_ptr<const config::Config> first_config_;
@@ -157,6 +164,9 @@ class Control final : public WakeOwner,
   int64_t stop_at_ms_ = 0;
   uint64_t orders_posted_ = 0;
   uint64_t controls_posted_ = 0;
+  std::unique_ptr<const config::Config> loading_;  // valid; its certificates are being loaded
+  bool reload_wanted_ = false;                     // another one
+  uint64_t reloads_begun_ = 0;
   uint64_t reloads_ok_ = 0;
   uint64_t reloads_failed_ = 0;
   Phase phase_ = Phase::kServing;

@@ -15,6 +15,7 @@ AdminHost::Status Control::status() {
           .reloads_ok = reloads_ok_,
           .reloads_failed = reloads_failed_,
           .uptime_us = io_->now_us() - started_us_,
+          .reloading = reload_is_due(),
           .draining = phase_ != Phase::kServing};
 }
 

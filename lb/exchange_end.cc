@@ -207,10 +207,7 @@ void Exchange::log() {
   record.host = head.view(head.authority);
   record.version = head.version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
   if (stream_ != nullptr) record.version = "HTTP/2.0";
-  if (const ClientOrigin* origin = client_.known_origin()) {
-    record.sni = origin->find(proxy::Tlv::kAuthority);
-    record.unique_id = origin->find(proxy::Tlv::kUniqueId);
-  }
+  log_client_origin(client_.known_origin(), record);
   log_client_tls(client_.tls(), record);
   record.status = status_;
   record.bytes_received = bytes_in_;

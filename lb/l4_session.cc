@@ -509,10 +509,7 @@ void L4Session::log() {
   record.listener = listener_.config().name;
   if (upstream_ != nullptr) record.upstream = upstream_->name();
   if (server_ != nullptr) record.server = server_->object->name;
-  if (origin_ != nullptr) {
-    record.sni = origin_->find(proxy::Tlv::kAuthority);
-    record.unique_id = origin_->find(proxy::Tlv::kUniqueId);
-  }
+  log_client_origin(origin_, record);
   log_client_tls(client_.tls(), record);
   record.bytes_received = bytes_in_;
   record.bytes_sent = bytes_out_;

@@ -53,7 +53,7 @@ std::vector<std::vector<ListenFd>> ListenBook::prepare(const config::Config& con
     for (const config::Listener::Bind& bind : listener.bind) {
       const auto known = known_.find(bind.text);
       if (known != known_.end()) {
-        next_.insert(*known);
+        next_.insert(*known).first->second.fresh = false;
         for (auto& order : orders) {
           order.push_back({.id = known->second.id, .listener = index});
         }

@@ -28,6 +28,7 @@ class ListenBook {
   struct Bound {
     uint32_t id = 0;
     std::string address;  // with the real port, where the configuration says 0
+    bool fresh = true;    // the configuration before this one did not name it
   };
   // What each bind text of the configuration in force is bound to.
   [[nodiscard]] const std::map<std::string, Bound>& bound() const { return known_; }

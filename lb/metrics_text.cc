@@ -438,6 +438,9 @@ std::string metrics_text(const MetricsInputs& inputs) {
   out.sample(succeeded, inputs.reloads_ok);
   const MetricLabel failed[] = {{"result", "failed"}};
   out.sample(failed, inputs.reloads_failed);
+  out.family("ringway_reload_running", "1 while a reload loads its certificates.",
+             MetricType::kGauge);
+  out.sample({}, uint64_t{inputs.reload_running ? 1U : 0U});
   out.family("ringway_draining", "1 while the process drains.", MetricType::kGauge);
   out.sample({}, uint64_t{inputs.draining ? 1U : 0U});
   out.family("ringway_access_log_dropped_total", "Access log lines dropped: the ring was full.",

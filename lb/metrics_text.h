@@ -21,6 +21,7 @@ struct MetricsInputs {
   int64_t uptime_us = 0;
   uint64_t reloads_ok = 0;
   uint64_t reloads_failed = 0;
+  bool reload_running = false;
   bool draining = false;
   const CertStore* certificates = nullptr;  // null: TLS has ended
   const TrustWatch* trusts = nullptr;       // the same

@@ -72,33 +72,31 @@ ClientOrigin::~ClientOrigin() {
 }
 
 void ClientOrigin::keep_tlvs(std::string_view tlvs) {
+  RW_CHECK(room_ == nullptr);
+  keep_first(tlvs, [](Tlv type) {
+    return type == Tlv::kAlpn || type == Tlv::kAuthority || type == Tlv::kUniqueId ||
+           type == Tlv::kSsl;
+  });
+  keep_first(tlvs, [](Tlv type) { return type == Tlv::kNetns; });
+  custom_at_ = carried_bytes_;
+  keep_first(tlvs, proxy::is_custom);
+}
+
+// The first of each type that is `wanted`.
+void ClientOrigin::keep_first(std::string_view tlvs, bool (*wanted)(Tlv)) {
   proxy::TlvReader reader(tlvs);
   Tlv type{};
   std::string_view value;
   while (reader.next(type, value)) {
-    switch (type) {
-      case Tlv::kAlpn:
-      case Tlv::kAuthority:
-      case Tlv::kUniqueId:
-      case Tlv::kSsl:
-        if (!value.empty()) add(type, value);
-        break;
-      case Tlv::kCrc32c:
-      case Tlv::kNoop:
-      case Tlv::kSslVersion:
-      case Tlv::kSslCn:
-      case Tlv::kSslCipher:
-      case Tlv::kSslSignature:
-      case Tlv::kSslKey:
-      case Tlv::kNetns: break;
-    }
+    if (!wanted(type) || value.empty() || !proxy::find_tlv(carried_tlvs(), type).empty()) continue;
+    if (append(type, value, TlvRoom::kCarriedBytes)) carried_bytes_ = room_->length;
   }
 }
 
-bool ClientOrigin::add(Tlv type, std::string_view value) {
+bool ClientOrigin::append(Tlv type, std::string_view value, size_t end_max) {
   constexpr size_t kHead = 3;
   if (room_ == nullptr) room_ = rooms_.take();
-  if (room_ == nullptr || kHead + value.size() > TlvRoom::kBytes - room_->length) return false;
+  if (room_ == nullptr || kHead + value.size() > end_max - room_->length) return false;
   char* const at = room_->bytes.data() + room_->length;
   at[0] = static_cast<char>(type);
   at[1] = static_cast<char>(value.size() >> 8);
@@ -108,6 +106,10 @@ bool ClientOrigin::add(Tlv type, std::string_view value) {
   return true;
 }
 
+bool ClientOrigin::add(Tlv type, std::string_view value) {
+  return append(type, value, TlvRoom::kBytes);
+}
+
 bool ClientOrigin::set(Tlv type, std::string_view value) {
   forget(type);
   return add(type, value);
@@ -115,7 +117,9 @@ bool ClientOrigin::set(Tlv type, std::string_view value) {
 
 void ClientOrigin::forget(Tlv type) {
   constexpr size_t kHead = 3;
-  for (std::string_view old = find(type); !old.empty(); old = find(type)) {
+  const auto own = [this] { return part(carried_bytes_, room_->length); };
+  if (room_ == nullptr) return;
+  for (std::string_view old; proxy::has_tlv(own(), type, old);) {
     char* const at = room_->bytes.data() + (old.data() - room_->bytes.data()) - kHead;
     const char* const behind = old.data() + old.size();
     const char* const end = room_->bytes.data() + room_->length;
@@ -126,7 +130,10 @@ void ClientOrigin::forget(Tlv type) {
 
 std::string_view ClientOrigin::find(Tlv type) const {
   if (room_ == nullptr) return {};
-  return proxy::find_tlv({room_->bytes.data(), room_->length}, type);
+  std::string_view value;
+  if (proxy::has_tlv(part(carried_bytes_, room_->length), type, value)) return value;
+  const bool of_tls = type == Tlv::kAlpn || type == Tlv::kAuthority || type == Tlv::kSsl;
+  return of_tls && tls_kept ? std::string_view() : proxy::find_tlv(carried_tlvs(), type);
 }
 
 ProxyVerdict judge_proxy_header(const config::ProxyProtocol& config, const PeerAddress& peer,
@@ -192,6 +199,8 @@ std::string_view write_proxy_header(config::ProxySend version, const config::Pro
     if (tlvs.authority) plan.authority = origin.find(Tlv::kAuthority);
     if (tlvs.unique_id) plan.unique_id = origin.find(Tlv::kUniqueId);
     if (tlvs.ssl) plan.ssl = origin.find(Tlv::kSsl);
+    if (tlvs.netns) plan.netns = origin.find(Tlv::kNetns);
+    if (tlvs.custom) plan.custom = origin.custom_tlvs();
     plan.checksum = tlvs.crc32c;
     written = proxy::write_v2(plan, out);
   }

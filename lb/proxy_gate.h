@@ -4,7 +4,7 @@
 // Affinity:  pure functions over one client's bytes; a ClientOrigin belongs to one shard.
 // Ownership: a ClientOrigin is a slab object of the Worker, owned by its client connection or
 //            session. Most connections have none.
-// Bounds:    TlvRoom::kBytes; TLVs that do not fit are not passed on.
+// Bounds:    TlvRoom::kBytes; TLVs that do not fit are neither passed on nor logged.
 #pragma once
 
 #include <array>
@@ -41,10 +41,12 @@ inline constexpr std::array<std::string_view, kProxyErrorNames.size()> kProxyErr
     "PROXY header: too long",  "PROXY header: unsupported", "PROXY header: wrong checksum",
     "PROXY header: truncated", "PROXY header: timeout"};
 
-// TLVs as they stand in a header, one behind the other.
+// TLVs as they stand in a header, one behind the other: what the client's PROXY header said, then
+// what is said instead of it, or besides.
 // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): bytes up to length
 struct TlvRoom {
-  static constexpr size_t kBytes = 512;
+  static constexpr size_t kBytes = 1024;
+  static constexpr size_t kCarriedBytes = 640;  // of the header's
   std::array<char, kBytes> bytes;
   size_t length = 0;
 };
@@ -61,25 +63,38 @@ class ClientOrigin {
   ClientOrigin(const ClientOrigin&) = delete;
   ClientOrigin& operator=(const ClientOrigin&) = delete;
 
-  // Keeps the TLVs that say something about the client: ALPN, AUTHORITY, UNIQUE_ID, SSL. Those
-  // that find no room are left out.
+  // Keeps the TLVs of the client's header that say something about the client, the first of each
+  // type: ALPN, AUTHORITY, UNIQUE_ID and SSL, then NETNS and custom ones. Those that find no room
+  // are left out. REQUIRES: no other TLV was added yet.
   void keep_tlvs(std::string_view tlvs);
-  // Puts one in place of any of its type. False: no room.
+  // Says something of our own in place of all of its type. False: no room.
   bool set(proxy::Tlv type, std::string_view value);
-  // Drops those of a type.
+  // Drops those of a type that are our own.
   void forget(proxy::Tlv type);
-  // Adds one. False: no room.
+  // Adds one of our own, which holds instead of the header's of its type. False: no room.
   bool add(proxy::Tlv type, std::string_view value);
   // The value of a TLV; empty: unknown.
   [[nodiscard]] std::string_view find(proxy::Tlv type) const;
+  // What the client's header said, whatever was added: TLVs.
+  [[nodiscard]] std::string_view carried_tlvs() const { return part(0, carried_bytes_); }
+  [[nodiscard]] std::string_view custom_tlvs() const { return part(custom_at_, carried_bytes_); }
 
   bool carried = false;     // the addresses are those of a PROXY header, which others may send, too
-  bool tls_kept = false;    // what our own TLS with the client said is among the TLVs
+  bool tls_kept = false;    // what our own TLS with the client said holds instead of the header's
   PeerAddress destination;  // where the client connected to; kNone: unknown, or no IP address
 
  private:
+  [[nodiscard]] std::string_view part(size_t from, size_t to) const {
+    return room_ == nullptr ? std::string_view()
+                            : std::string_view(&room_->bytes[0] + from, to - from);
+  }
+  void keep_first(std::string_view tlvs, bool (*wanted)(proxy::Tlv));
+  bool append(proxy::Tlv type, std::string_view value, size_t end_max);
+
   Slab<TlvRoom>& rooms_;
   TlvRoom* room_ = nullptr;
+  size_t custom_at_ = 0;      // where custom ones of the header begin
+  size_t carried_bytes_ = 0;  // of the header's; our own are behind them
 };
 
 // What has happened to the client's side since the last look.

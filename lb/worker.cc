@@ -483,7 +483,6 @@ std::string_view Worker::proxy_header(config::ProxySend version, const config::P
                                       ClientOrigin& origin) {
   if (tls != nullptr && !origin.tls_kept && (tlvs.alpn || tlvs.authority || tlvs.ssl)) {
     keep_tls_tlvs(*tls, origin);
-    origin.tls_kept = true;
   }
   if (tlvs.unique_id && origin.find(proxy::Tlv::kUniqueId).empty()) {
     // The secret is another one in every process, so no two ever make the same.

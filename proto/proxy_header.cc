@@ -287,14 +287,17 @@ bool TlvReader::next(Tlv& type, std::string_view& value) {
   return true;
 }
 
-std::string_view find_tlv(std::string_view tlvs, Tlv type) {
+bool has_tlv(std::string_view tlvs, Tlv type, std::string_view& value) {
   TlvReader reader(tlvs);
-  Tlv found{};
-  std::string_view value;
-  while (reader.next(found, value)) {
-    if (found == type) return value;
+  for (Tlv found{}; reader.next(found, value);) {
+    if (found == type) return true;
   }
-  return {};
+  return false;
+}
+
+std::string_view find_tlv(std::string_view tlvs, Tlv type) {
+  std::string_view value;
+  return has_tlv(tlvs, type, value) ? value : std::string_view();
 }
 
 std::string_view write_v1(const Plan& plan, std::span<char> out) {
@@ -336,6 +339,8 @@ std::string_view write_v2(const Plan& plan, std::span<char> out) {
   if (!plan.authority.empty()) cursor.put_tlv(Tlv::kAuthority, plan.authority);
   if (!plan.unique_id.empty()) cursor.put_tlv(Tlv::kUniqueId, plan.unique_id);
   if (!plan.ssl.empty()) cursor.put_tlv(Tlv::kSsl, plan.ssl);
+  if (!plan.netns.empty()) cursor.put_tlv(Tlv::kNetns, plan.netns);
+  cursor.put(plan.custom);
   if (plan.checksum) cursor.put_tlv(Tlv::kCrc32c, std::string_view("\0\0\0\0", 4));
   if (cursor.written().empty() || cursor.length() > kV2BytesMax) return {};
   cursor.set_number(14, cursor.length() - kV2FixedBytes);
@@ -345,6 +350,28 @@ std::string_view write_v2(const Plan& plan, std::span<char> out) {
     cursor.set_number(cursor.length() - 2, crc);
   }
   return cursor.written();
+}
+
+bool read_ssl(std::string_view value, Ssl& out) {
+  constexpr size_t kFixedBytes = 5;
+  if (value.size() < kFixedBytes) return false;
+  const uint8_t client = byte_at(value, 0);
+  const bool good = number_at(value, 1) == 0 && number_at(value, 3) == 0;
+  out = {};
+  out.certificate = (client & 0x02U) != 0;
+  out.certificate_in_session = out.certificate || (client & 0x04U) != 0;
+  out.verified = out.certificate_in_session && good;
+  TlvReader reader(value.substr(kFixedBytes));
+  Tlv type{};
+  std::string_view text;
+  while (reader.next(type, text)) {
+    if (type == Tlv::kSslVersion) out.version = text;
+    if (type == Tlv::kSslCn) out.common_name = text;
+    if (type == Tlv::kSslCipher) out.cipher = text;
+    if (type == Tlv::kSslSignature) out.signature = text;
+    if (type == Tlv::kSslKey) out.key = text;
+  }
+  return (client & 0x01U) != 0 && !reader.malformed();
 }
 
 std::string_view write_ssl(const Ssl& ssl, std::span<char> out) {

@@ -43,8 +43,18 @@ enum class Tlv : uint8_t {
   kSslCipher = 0x23,
   kSslSignature = 0x24,
   kSslKey = 0x25,
-  kNetns = 0x30
+  kNetns = 0x30,
+  kCustomFirst = 0xe0,  // up to kCustomLast: what those who use them have agreed upon
+  kAws = 0xea,          // one of those, as Amazon uses it: kAwsEndpoint and what follows from it
+  kCustomLast = 0xef
 };
+
+[[nodiscard]] constexpr bool is_custom(Tlv type) {
+  return type >= Tlv::kCustomFirst && type <= Tlv::kCustomLast;
+}
+
+// The first byte of a kAws value: the rest is the identifier of a VPC endpoint, text.
+inline constexpr char kAwsEndpoint = 0x01;
 
 struct Header {
   uint8_t version = 0;  // 1 or 2
@@ -99,6 +109,8 @@ class TlvReader {
   bool malformed_ = false;
 };
 
+// Whether there is a TLV of that type; `value` is the first one's then.
+[[nodiscard]] bool has_tlv(std::string_view tlvs, Tlv type, std::string_view& value);
 // The value of the first TLV of that type; empty if there is none.
 [[nodiscard]] std::string_view find_tlv(std::string_view tlvs, Tlv type);
 
@@ -113,6 +125,8 @@ struct Plan {
   std::string_view authority{};
   std::string_view unique_id{};  // REQUIRES: kUniqueIdBytesMax at most
   std::string_view ssl{};        // a value as write_ssl() makes it
+  std::string_view netns{};
+  std::string_view custom{};  // whole TLVs, as they stand in a header
   bool checksum = false;
 };
 
@@ -132,6 +146,9 @@ struct Ssl {
   std::string_view signature{};
   std::string_view key{};
 };
+// Reads the value of a kSsl TLV; the text points into it. False: it is malformed, or says that the
+// client spoke no TLS; `out` means nothing then.
+[[nodiscard]] bool read_ssl(std::string_view value, Ssl& out);
 // Writes the value of a kSsl TLV into `out` and returns the part used; empty if it does not fit.
 [[nodiscard]] std::string_view write_ssl(const Ssl& ssl, std::span<char> out);
 

@@ -79,6 +79,7 @@ struct AdminApi::Call {
 struct AdminApi::Pending {
   enum class Kind : uint8_t { kServer, kReload, kPools };
   enum class Stage : uint8_t {
+    kReload,       // until reload number `sequence` has ended
     kAcknowledge,  // until all shards have read the settings
     kConnecting,   // until no request is connecting to a server that was taken out
     kFence,        // until what was connecting last has sent its request
@@ -95,7 +96,9 @@ struct AdminApi::Pending {
   ChangeProgress progress;
   bool wait = false;
   int64_t wait_until_ms = 0;
-  std::string upstream;  // kServer
+  std::string by;                          // kReload: who asked
+  std::shared_ptr<const Snapshot> before;  // kReload: what was in force then
+  std::string upstream;                    // kServer
   std::string name;
   std::shared_ptr<ServerObject> object;
   std::vector<std::unique_ptr<PoolOrder>> orders;  // kPools
@@ -179,6 +182,7 @@ void AdminApi::route(Call& call) {
   json["reloads_ok"] = status.reloads_ok;
   json["reloads_failed"] = status.reloads_failed;
   json["uptime_seconds"] = status.uptime_us / 1'000'000;
+  json["reloading"] = status.reloading;
   json["draining"] = status.draining;
   call.reply(text_of(json));
 }
@@ -277,27 +281,53 @@ void AdminApi::patch_server(Call& call, const ServerRef& server) {
 void AdminApi::reload(Call& call) {
   if (!call.allows(Method::kPost, Method::kPost, "Allow: POST\r\n")) return;
   if (!call.read_query(false, false)) return;
-  const std::shared_ptr<const Snapshot> before = host_.admin_snapshot();
-  const AdminHost::Reloaded outcome = host_.reload_now();
-  const std::string line = who(call.request.peer) + ": reload: ";
-  if (!outcome.good) {
-    host_.audit(line + "failed, configuration " + std::to_string(before->number) + " stays");
-    Json json;
-    json["error"] = outcome.error;
-    json["hint"] = "the configuration in force stays";
-    if (!outcome.text.empty()) json["text"] = outcome.text;
-    const Json list = Json::parse(outcome.diagnostics, nullptr, false);
-    if (!list.is_discarded() && list.contains("diagnostics")) {
-      json["diagnostics"] = list["diagnostics"];
-    }
-    return call.server.respond(call.ticket, {422, text_of(json), kJson});
-  }
-  const std::shared_ptr<const Snapshot> now = host_.admin_snapshot();
-  host_.audit(line + "configuration " + std::to_string(before->number) + " -> " +
-              std::to_string(now->number));
   auto pending = std::make_unique<Pending>();
   pending->kind = Pending::Kind::kReload;
-  // Servers that are no longer configured, or take no new work, get no request after the answer.
+  pending->stage = Pending::Stage::kReload;
+  pending->server = &call.server;
+  pending->ticket = call.ticket;
+  pending->by = who(call.request.peer);
+  pending->before = host_.admin_snapshot();
+  pending->sequence = host_.ask_reload();
+  pending_.push_back(std::move(pending));
+}
+
+void AdminApi::reloaded(uint64_t number, const AdminHost::Reloaded& outcome) {
+  // An answer may let its connection's next request in, which is another one that waits.
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    Pending& pending = *pending_[i];
+    if (pending.stage != Pending::Stage::kReload || pending.sequence != number) continue;
+    if (outcome.good) {
+      await_reload(pending);
+    } else {
+      refuse_reload(pending, outcome);
+    }
+  }
+}
+
+void AdminApi::refuse_reload(Pending& pending, const AdminHost::Reloaded& outcome) {
+  host_.audit(pending.by + ": reload: failed, configuration " +
+              std::to_string(host_.admin_snapshot()->number) + " stays");
+  pending.stage = Pending::Stage::kAcknowledge;
+  if (pending.server == nullptr) return;
+  Json json;
+  json["error"] = outcome.error;
+  json["hint"] = "the configuration in force stays";
+  if (!outcome.text.empty()) json["text"] = outcome.text;
+  const Json list = Json::parse(outcome.diagnostics, nullptr, false);
+  if (!list.is_discarded() && list.contains("diagnostics")) {
+    json["diagnostics"] = list["diagnostics"];
+  }
+  pending.server->respond(pending.ticket, {422, text_of(json), kJson});
+  pending.server = nullptr;
+}
+
+// Servers that are no longer configured, or take no new work, get no request after the answer.
+void AdminApi::await_reload(Pending& pending) {
+  const std::shared_ptr<const Snapshot> before = std::move(pending.before);
+  const std::shared_ptr<const Snapshot> now = host_.admin_snapshot();
+  host_.audit(pending.by + ": reload: configuration " + std::to_string(before->number) + " -> " +
+              std::to_string(now->number));
   std::vector<ServerObject*> kept;
   for (size_t i = 0; i < now->servers.size(); ++i) {
     for (size_t j = 0; j < now->servers[i].size(); ++j) {
@@ -305,7 +335,7 @@ void AdminApi::reload(Call& call) {
       if (object->controls.settings(now->config->upstreams[i].servers[j]).ready()) {
         kept.push_back(object.get());
       } else {
-        pending->leaving.push_back(object);
+        pending.leaving.push_back(object);
       }
     }
   }
@@ -313,11 +343,13 @@ void AdminApi::reload(Call& call) {
   for (const auto& servers : before->servers) {
     for (const auto& object : servers) {
       if (!std::binary_search(kept.begin(), kept.end(), object.get())) {
-        pending->leaving.push_back(object);
+        pending.leaving.push_back(object);
       }
     }
   }
-  wait_for_shards(call, std::move(pending));
+  pending.stage = Pending::Stage::kAcknowledge;
+  pending.connecting_until_ms = now_ms() + kConnectingMsMax;
+  pending.sequence = host_.post_controls();
 }
 
 // The answer comes when the shards have read the settings of servers, and what follows from them.
@@ -392,6 +424,7 @@ bool AdminApi::advance(Pending& pending) {
     answer(pending);
     return true;
   }
+  if (pending.stage == Stage::kReload) return false;  // Whoever asked is named when it has ended.
   if (pending.server == nullptr) return true;
   if (pending.stage == Stage::kAcknowledge) {
     if (!acknowledged(pending.sequence)) return false;

@@ -32,6 +32,7 @@ class AdminHost {
     uint64_t reloads_ok = 0;
     uint64_t reloads_failed = 0;
     int64_t uptime_us = 0;
+    bool reloading = false;
     bool draining = false;
   };
   struct Reloaded {
@@ -45,7 +46,9 @@ class AdminHost {
   [[nodiscard]] virtual ShardSet& admin_shards() = 0;
   [[nodiscard]] virtual std::string metrics() = 0;
   [[nodiscard]] virtual Status status() = 0;
-  [[nodiscard]] virtual Reloaded reload_now() = 0;
+  // Reads the file again, soon; returns the number of that reload, with which AdminApi::reloaded()
+  // is called when it has ended, never before this returns. It is one that had not begun.
+  [[nodiscard]] virtual uint64_t ask_reload() = 0;
   // Makes all shards read the settings of servers again. They have once each one's controlled() is
   // at least the number returned.
   [[nodiscard]] virtual uint64_t post_controls() = 0;
@@ -66,6 +69,8 @@ class AdminApi final : public HttpHandler, public TimerOwner {
   void on_request(HttpServer& server, HttpTicket ticket, const HttpRequest& request) override;
   // Looks at what waits for shards. To be called after every turn.
   void step();
+  // A reload has ended: what asked for it is answered.
+  void reloaded(uint64_t number, const AdminHost::Reloaded& outcome);
   // `server` is about to die; nobody will get its answers.
   void forget(const HttpServer& server);
   // Requests that wait.
@@ -86,6 +91,8 @@ class AdminApi final : public HttpHandler, public TimerOwner {
   void route_server(Call& call, std::string_view rest);
   void patch_server(Call& call, const ServerRef& server);
   void reload(Call& call);
+  void await_reload(Pending& pending);
+  void refuse_reload(Pending& pending, const AdminHost::Reloaded& outcome);
   void ask_pools(Call& call);
   void wait_for_shards(Call& call, std::unique_ptr<Pending> pending);
 

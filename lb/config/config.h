@@ -63,6 +63,8 @@ struct ProxyTlvs {
   bool authority = false;
   bool unique_id = false;
   bool ssl = false;
+  bool netns = false;
+  bool custom = false;
   bool crc32c = false;
   bool operator==(const ProxyTlvs&) const = default;
 };
@@ -269,6 +271,7 @@ struct Health {
   std::string method = "GET";
   std::string path = "/";
   std::string host;     // empty: the server's address
+  HealthTls tls;        // kTls, unless the upstream speaks TLS
   std::string service;  // kGrpc: what is asked for; empty: the server as a whole
   std::vector<StatusRange> expect_status{StatusRange{}};
   std::string expect_body;  // substring; empty: any
@@ -310,6 +313,8 @@ struct Upstream {
   UpstreamTls tls;
 
   [[nodiscard]] bool speaks(HttpVersion version) const { return contains(http_versions, version); }
+  // How checks speak TLS: as requests do, or of type "tls" by themselves.
+  [[nodiscard]] UpstreamTls tls_of_checks() const;
   bool operator==(const Upstream&) const = default;
 };
 

@@ -71,6 +71,13 @@ struct ClientCertificateHeaders {
   bool operator==(const ClientCertificateHeaders&) const = default;
 };
 
+// Checks of type "tls" to servers that requests do not speak TLS to.
+struct HealthTls {
+  bool verify = true;
+  FilePath ca;  // PEM; empty: the system's
+  bool operator==(const HealthTls&) const = default;
+};
+
 struct UpstreamTls {
   bool enabled = false;  // the table is there
   bool verify = true;

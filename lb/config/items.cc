@@ -476,10 +476,9 @@ void pool_key(Reader& reader, const Key& /*key*/, const Node& node, void* object
 
 void proxy_tlv(Reader& reader, const Key& /*key*/, const Node& node, void* object) {
   constexpr std::pair<std::string_view, bool ProxyTlvs::*> kWords[] = {
-      {"alpn", &ProxyTlvs::alpn},
-      {"authority", &ProxyTlvs::authority},
-      {"unique_id", &ProxyTlvs::unique_id},
-      {"ssl", &ProxyTlvs::ssl},
+      {"alpn", &ProxyTlvs::alpn},           {"authority", &ProxyTlvs::authority},
+      {"unique_id", &ProxyTlvs::unique_id}, {"ssl", &ProxyTlvs::ssl},
+      {"netns", &ProxyTlvs::netns},         {"custom", &ProxyTlvs::custom},
       {"crc32c", &ProxyTlvs::crc32c}};
   for (const auto& [word, flag] : kWords) {
     if (node.text != word) continue;
@@ -487,7 +486,8 @@ void proxy_tlv(Reader& reader, const Key& /*key*/, const Node& node, void* objec
     return;
   }
   reader.report.error("E0305", node.span, in_quotes(node.text) + " is no TLV",
-                      "\"alpn\", \"authority\", \"unique_id\", \"ssl\" or \"crc32c\"");
+                      "\"alpn\", \"authority\", \"unique_id\", \"ssl\", \"netns\", \"custom\" or "
+                      "\"crc32c\"");
 }
 
 void expect_status(Reader& reader, const Key& /*key*/, const Node& node, void* object) {

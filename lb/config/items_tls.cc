@@ -184,13 +184,24 @@ void handshake_rate(Reader& reader, const Key& key, const Node& node, void* obje
   }
 }
 
-void upstream_ca(Reader& reader, const Key& key, const Node& node, void* object) {
-  auto& ca = member<&UpstreamTls::ca>(object);
+namespace {
+
+void read_ca(Reader& reader, const Key& key, const Node& node, FilePath& ca) {
   if (node.text == key.word) {
     ca = {};
   } else {
     read_path(reader, key, node, ca);
   }
+}
+
+}  // namespace
+
+void upstream_ca(Reader& reader, const Key& key, const Node& node, void* object) {
+  read_ca(reader, key, node, member<&UpstreamTls::ca>(object));
+}
+
+void health_ca(Reader& reader, const Key& key, const Node& node, void* object) {
+  read_ca(reader, key, node, member<&HealthTls::ca>(object));
 }
 
 void upstream_sni(Reader& reader, const Key& /*key*/, const Node& node, void* object) {

@@ -353,6 +353,7 @@ const Section* const kAll[] = {
     &kQueueSection,
     &kHealthSection,
     &kExpectSection,
+    &kHealthTlsSection,
     &kRetrySection,
     &kUpstreamTimeoutsSection,
     &kUpstreamTlsSection,

@@ -474,7 +474,15 @@ const Section kListenerSection{.path = "listeners.NAME",
                                .later = kLaterListener};
 const Section kListenerProxySection{
     .path = "listeners.NAME.proxy_protocol",
-    .doc = "The PROXY protocol: a balancer in front says for whom it connects.",
+    .doc =
+        "The PROXY protocol: a balancer in front says for whom it connects. What version 2 says "
+        "beside the addresses is in the access log (JSON): `sni` (`proxy_sni` where the client's "
+        "own TLS names another), `unique_id`, `proxy_alpn`, `proxy_tls_version`, "
+        "`proxy_tls_cipher`, `proxy_tls_certificate` (\"ok\" or \"failed\", if the client has "
+        "one), `proxy_tls_cn` if that is \"ok\", `proxy_netns`, `proxy_aws_vpce`, and other "
+        "types from 0xE0 to 0xEF as `proxy_tlv_e0` to `proxy_tlv_ef`: printable text, or \"0x\" "
+        "and hexadecimal. `send_proxy_tlvs` passes them on. A CRC32C that is there has to be "
+        "right.",
     .keys = kProxyKeys};
 const Section kListenerPrereadSection{
     .path = "listeners.NAME.preread",

@@ -274,6 +274,22 @@ constexpr Key kUpstreamTlsKeys[] = {
      .doc = "The oldest version of TLS that is spoken.",
      .example = "\"1.3\""},
 };
+constexpr Key kHealthTlsKeys[] = {
+    {.name = "verify",
+     .kind = Kind::kBoolean,
+     .number = store<&HealthTls::verify>,
+     .initial = "true",
+     .doc = "The server has to show a certificate for the name in `host` that `ca` vouches for, or "
+            "it is down. `false`: any handshake will do.",
+     .example = "false"},
+    {.name = "ca",
+     .kind = Kind::kText,
+     .word = "system",
+     .text = item::health_ca,
+     .initial = "system",
+     .doc = "The authorities, as in `[upstreams.NAME.tls]`.",
+     .example = "\"/etc/ringway/servers-ca.pem\""},
+};
 constexpr Key kUpstreamTlsCertificateKeys[] = {
     file_key<&UpstreamTls::cert>("cert", true, "The chain, PEM.", "\"/etc/ringway/client.pem\""),
     file_key<&UpstreamTls::key>("key", true, "Its private key, PEM.",
@@ -313,6 +329,11 @@ const Section kUpstreamTlsSection{.path = "upstreams.NAME.tls",
                                       "TLS to the servers. Without this table they are spoken to "
                                       "in clear text.",
                                   .keys = kUpstreamTlsKeys};
+const Section kHealthTlsSection{.path = "upstreams.NAME.health.tls",
+                                .doc =
+                                    "For checks of type `\"tls\"` without `[upstreams.NAME.tls]`: "
+                                    "whose certificates are good.",
+                                .keys = kHealthTlsKeys};
 const Section kUpstreamTlsCertificateSection{.path = "upstreams.NAME.tls.certificate",
                                              .doc = "The certificate of this balancer as a client.",
                                              .keys = kUpstreamTlsCertificateKeys};

@@ -325,7 +325,8 @@ constexpr Key kHealthKeys[] = {
          "`\"tcp\"`: connecting is enough. `\"http\"`: a request is answered as expected, over the "
          "version that requests would use (`http_versions`). `\"grpc\"`: "
          "grpc.health.v1.Health/Check, over HTTP/2, says SERVING. `\"tls\"`: a TLS handshake is "
-         "enough, for servers whose TLS is not ours; the certificate is not verified there. "
+         "enough, for servers whose TLS is not ours, with a certificate that is good for `host` "
+         "(see `tls` below). "
          "With `[upstreams.NAME.tls]` all checks speak TLS as requests do, so that a "
          "certificate that is no good makes its server down, for `\"tcp\"` and `\"tls\"` too. "
          "Required in this table unless it is inherited.",
@@ -372,6 +373,12 @@ constexpr Key kHealthKeys[] = {
          "`\"tls\"` may have it there; with neither, the certificate must be for the server's "
          "address.",
      .example = "\"api.example.com\""},
+    {.name = "tls",
+     .kind = Kind::kTable,
+     .section = &kHealthTlsSection,
+     .into = into<&Health::tls>,
+     .doc = "`tls` only, where `[upstreams.NAME.tls]` does not say it already: whose certificates "
+            "are good."},
     {.name = "service",
      .kind = Kind::kText,
      .text = item::health_service,
@@ -472,14 +479,15 @@ constexpr Key kUpstreamKeys[] = {
      .example = "\"v2\""},
     {.name = "send_proxy_tlvs",
      .kind = Kind::kTexts,
-     .max = 5,
+     .max = 7,
      .text = item::proxy_tlv,
      .clear = clear_tlvs,
      .doc = "What a header of version 2 says beside the addresses, as far as it is known: "
             "`\"alpn\"`, `\"authority\"` (the TLS server name) and `\"ssl\"` (version, cipher, the "
             "client's certificate) of the TLS that the listener speaks, else as the client's own "
             "PROXY header said, `\"authority\"` also from `preread`; `\"unique_id\"` from there or "
-            "made here and then in the access log too; `\"crc32c\"` always.",
+            "made here and then in the access log too; `\"netns\"` and `\"custom\"` (the types "
+            "0xE0 to 0xEF) as the client's own PROXY header said; `\"crc32c\"` always.",
      .example = "[\"unique_id\", \"crc32c\"]"},
     {.name = "balance",
      .kind = Kind::kTable,

@@ -29,6 +29,7 @@ extern const Section kPoolSection;
 extern const Section kQueueSection;
 extern const Section kHealthSection;
 extern const Section kExpectSection;
+extern const Section kHealthTlsSection;
 extern const Section kRetrySection;
 extern const Section kUpstreamTimeoutsSection;
 extern const Section kTlsSection;

@@ -96,6 +96,7 @@ Text cipher;
 Text group;
 Text handshake_rate;
 Text upstream_ca;
+Text health_ca;
 Text upstream_sni;
 }  // namespace item
 

@@ -119,6 +119,7 @@ class TlsChecker {
     }
     for (size_t i = 0; i < config.upstreams.size(); ++i) {
       check_upstream(config.upstreams[i], *draft_.upstreams[i]);
+      check_health(config.upstreams[i], *draft_.upstreams[i]);
     }
     for (size_t i = 0; i < config.routes.size(); ++i) {
       check_header_match(config.routes[i], *draft_.routes[i]);
@@ -275,6 +276,30 @@ class TlsChecker {
     }
   }
 
+  void check_health(const Upstream& upstream, const Node& node) {
+    const Node* table = node.find("health");
+    if (table == nullptr || table->kind != Node::Kind::kTable) return;
+    const Health& health = upstream.health;
+    const Node* tls = table->find("tls");
+    if (upstream.tls.enabled) {
+      return conflict(tls, "`tls` has no effect on checks beside [upstreams." + upstream.name +
+                               ".tls], which holds for them, too");
+    }
+    // A type that is wrong was reported.
+    if (health.type != HealthType::kTls) {
+      const bool known = health.type != HealthType::kOff || table->find("type") == nullptr;
+      return conflict(known ? tls : nullptr, "`tls` belongs to type = \"tls\"");
+    }
+    if (!health.tls.verify) {
+      return conflict(find_inner(*table, "tls", "ca"), "`ca` has no effect with verify = false");
+    }
+    if (!health.host.empty() || table->find("host") != nullptr) return;
+    report_.error("E0106", table->defined_at(),
+                  "`host` is missing in the health checks of \"" + upstream.name +
+                      "\": type = \"tls\" verifies the servers' certificates",
+                  "add the name in them, or tls = { verify = false }");
+  }
+
   void check_use() {
     const Config& config = draft_.config;
     std::vector<bool> profiles(config.tls_profiles.size());
@@ -304,6 +329,15 @@ class TlsChecker {
 };
 
 }  // namespace
+
+UpstreamTls Upstream::tls_of_checks() const {
+  if (tls.enabled || health.type != HealthType::kTls) return tls;
+  UpstreamTls own;
+  own.enabled = true;
+  own.verify = health.tls.verify;
+  own.ca = health.tls.ca;
+  return own;
+}
 
 void resolve_tls(Reader& reader, bool complete) {
   TlsResolver(reader, complete).run();

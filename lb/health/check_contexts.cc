@@ -33,20 +33,14 @@ std::vector<std::string> CheckContexts::apply(TlsShard& shard, const config::Con
     const config::Upstream& upstream = config.upstreams[i];
     contexts_.emplace_back();
     if (upstream.health.type == config::HealthType::kOff) continue;
+    const config::UpstreamTls tls = upstream.tls_of_checks();
+    if (!tls.enabled) continue;
+    TlsClientOptions options;
+    options.fin_ends = upstream.protocol == config::Protocol::kHttp;
+    options.alpn = alpn_of(upstream);
     std::string error;
-    if (upstream.tls.enabled) {
-      contexts_.back() = make_client_context(shard, trusts_, upstream, materials.upstreams[i],
-                                             alpn_of(upstream), error);
-    } else if (upstream.health.type == config::HealthType::kTls) {
-      // Nobody has said whom to trust: a handshake is all that is wanted.
-      TlsClientOptions options;
-      options.verify = false;
-      TlsClientResult made = TlsClientContext::make(shard, options);
-      contexts_.back() = std::move(made.context);
-      error = made.error;
-    } else {
-      continue;
-    }
+    contexts_.back() =
+        make_client_context(shard, trusts_, tls, materials.upstreams[i], std::move(options), error);
     if (contexts_.back() != nullptr) continue;
     errors.push_back("checks of upstream \"" + upstream.name + "\": " + error);
   }

@@ -153,9 +153,10 @@ std::vector<Diagnostic> check_other_tls_files(const config::Config& config, Cert
     checker.check_ech(profile.ech);
   }
   for (const config::Upstream& upstream : config.upstreams) {
-    if (!upstream.tls.enabled) continue;
-    checker.check_authorities(upstream.tls.ca);
-    checker.check_pair(upstream.tls.cert, upstream.tls.key);
+    const config::UpstreamTls tls = upstream.tls_of_checks();
+    if (!tls.enabled) continue;
+    checker.check_authorities(tls.ca);
+    checker.check_pair(tls.cert, tls.key);
   }
   return checker.take();
 }

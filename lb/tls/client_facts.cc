@@ -20,11 +20,19 @@ void log_client_tls(const TlsSession* tls, AccessRecord& record) {
   if (tls->verdict() != TlsVerdict::kNone) record.tls_certificate = name_of(tls->verdict());
 }
 
+void log_client_origin(const ClientOrigin* origin, AccessRecord& record) {
+  if (origin == nullptr) return;
+  record.sni = origin->find(proxy::Tlv::kAuthority);
+  record.unique_id = origin->find(proxy::Tlv::kUniqueId);
+  record.proxy_tlvs = origin->carried_tlvs();
+}
+
 void keep_tls_tlvs(const TlsSession& tls, ClientOrigin& origin) {
   const auto keep = [&origin](proxy::Tlv type, std::string_view value) {
     origin.forget(type);
     if (!value.empty()) (void)origin.add(type, value);
   };
+  origin.tls_kept = true;
   keep(proxy::Tlv::kAlpn, tls.alpn());
   keep(proxy::Tlv::kAuthority, tls.server_name());
   const bool certificate = tls.verdict() != TlsVerdict::kNone;

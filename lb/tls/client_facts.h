@@ -1,4 +1,5 @@
-// lb/tls/client_facts.h - what is known of a client's TLS, for the access log and for servers.
+// lb/tls/client_facts.h - what is known of a client's TLS, or said of it by a PROXY header, for the
+// access log and for servers.
 //
 // Affinity:  one shard. Views point into the session and live as long as it.
 #pragma once
@@ -10,6 +11,9 @@ namespace ringway {
 
 class TlsSession;
 
+// Fills in what the client's PROXY header said. `origin` null: there was none, nothing changes. To
+// be called before the next one.
+void log_client_origin(const ClientOrigin* origin, AccessRecord& record);
 // Fills the TLS fields of `record`. `tls` null: the client speaks in clear, nothing changes.
 void log_client_tls(const TlsSession* tls, AccessRecord& record);
 // Puts ALPN, AUTHORITY and SSL of the client's TLS into `origin`, in place of what its PROXY header

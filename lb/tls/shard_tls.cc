@@ -50,17 +50,13 @@ void retire(std::vector<Pointer>& from, std::vector<Pointer>& to) {
 }  // namespace
 
 std::shared_ptr<TlsClientContext> make_client_context(TlsShard& shard, TrustCache& trusts,
-                                                      const config::Upstream& upstream,
+                                                      const config::UpstreamTls& tls,
                                                       const TlsUpstreamMaterial& material,
-                                                      const std::vector<std::string>& alpn,
+                                                      TlsClientOptions options,
                                                       std::string& error) {
-  const config::UpstreamTls& tls = upstream.tls;
-  TlsClientOptions options;
   options.policy.version_min = number_of(tls.min_version);
   options.verify = tls.verify;
-  options.alpn = alpn;
   options.certificate = material.certificate;
-  options.fin_ends = upstream.protocol == config::Protocol::kHttp;
   if (tls.verify) {
     options.trust = trusts.get(material.trust, error);
     if (options.trust == nullptr) return nullptr;
@@ -128,14 +124,15 @@ std::vector<std::string> ShardTls::apply(const config::Config& config,
   }
   for (size_t i = 0; i < config.upstreams.size(); ++i) {
     const config::Upstream& upstream = config.upstreams[i];
+    clients_.emplace_back();
+    if (!upstream.tls.enabled) continue;
+    TlsClientOptions options;
+    options.fin_ends = upstream.protocol == config::Protocol::kHttp;
+    if (options.fin_ends) options.alpn = alpn_of(upstream.http_versions);
     std::string error;
-    std::vector<std::string> alpn;
-    if (upstream.protocol == config::Protocol::kHttp) alpn = alpn_of(upstream.http_versions);
-    clients_.push_back(
-        upstream.tls.enabled
-            ? make_client_context(shard_, trusts_, upstream, materials.upstreams[i], alpn, error)
-            : nullptr);
-    if (upstream.tls.enabled && clients_.back() == nullptr) {
+    clients_.back() = make_client_context(shard_, trusts_, upstream.tls, materials.upstreams[i],
+                                          std::move(options), error);
+    if (clients_.back() == nullptr) {
       errors.push_back("upstream \"" + upstream.name + "\": " + error);
     }
   }

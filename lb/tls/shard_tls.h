@@ -18,11 +18,12 @@
 
 namespace ringway {
 
-// How `upstream` is spoken to over TLS, offering the protocols `alpn`. Null with `error`: the
-// loader has checked everything that can be wrong, so normally not. REQUIRES: upstream.tls.enabled.
+// How servers are spoken to over TLS as `tls` says; `options` has the rest, its protocols above
+// all. Null with `error`: the loader has checked everything that can be wrong, so normally not.
+// REQUIRES: tls.enabled.
 [[nodiscard]] std::shared_ptr<TlsClientContext> make_client_context(
-    TlsShard& shard, TrustCache& trusts, const config::Upstream& upstream,
-    const TlsUpstreamMaterial& material, const std::vector<std::string>& alpn, std::string& error);
+    TlsShard& shard, TrustCache& trusts, const config::UpstreamTls& tls,
+    const TlsUpstreamMaterial& material, TlsClientOptions options, std::string& error);
 
 // Gives `context` the authorities of `material`, if it verifies with any. False with `error`, and
 // nothing has changed.

@@ -57,10 +57,25 @@ int64_t TlsControl::own_made_at(const std::string& profile, int64_t now_ms) cons
   return now_ms;
 }
 
-bool TlsControl::prepare(const config::Config& config, std::string& error) {
+void TlsControl::begin(const config::Config& config) {
+  abandon();
   prepared_keys_ = look_before_reading(config);
   load_ = std::make_unique<CertLoad>(files_, cert_spec_of(config), &store_.sources(), wall_s());
-  while (!load_->step(UINT32_MAX)) continue;
+}
+
+bool TlsControl::load(uint32_t certificates_max) {
+  RW_CHECK(load_ != nullptr);
+  return load_->step(certificates_max);
+}
+
+void TlsControl::abandon() {
+  load_.reset();
+  prepared_.reset();
+  prepared_keys_.clear();
+}
+
+bool TlsControl::prepare(const config::Config& config, std::string& error) {
+  RW_CHECK(load_ != nullptr && load_->done());
   error.clear();
   const auto add = [&](const std::string& line) { error += (error.empty() ? "" : "\n") + line; };
   for (const CertProblem& problem : load_->problems()) {
@@ -172,7 +187,7 @@ void TlsControl::look_at_keys(int64_t now_ms) {
 
 void TlsControl::on_timer(Timer& timer) {
   const int64_t now = host_.tls_now_ms();
-  store_.poll(now, wall_s());
+  if (load_ == nullptr) store_.poll(now, wall_s());
   if (now >= keys_at_ms_) {
     keys_at_ms_ = now + kKeysEveryMs;
     look_at_keys(now);

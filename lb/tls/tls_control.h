@@ -1,7 +1,8 @@
 // lb/tls/tls_control.h - certificates, keys and authorities over the life of the process.
 //
 // Affinity:  control thread. Ownership: owned by Control.
-// Bounds:    looks at files every kPollMs, for some 10 ms at most; see lb/tls/cert_store.h.
+// Bounds:    looks at files every kPollMs, for some 10 ms at most; see lb/tls/cert_store.h. The
+//            certificates of a new configuration are loaded by as many as the caller asks for.
 // Why:       certificates, authorities and revocation lists are replaced and ticket keys rotated
 //            without a reload; the shards get them as new TlsMaterials for the same configuration.
 #pragma once
@@ -34,12 +35,21 @@ class TlsControl final : public CertStoreEvents, public TrustEvents, public Time
   TlsControl(Timers& timers, CertFiles& files, TlsHost& host);
   ~TlsControl();
 
-  // Reads all files that `config` names for TLS. False with `error`, a line for each thing that is
-  // wrong; nothing has changed then. Blocks: some 100 us for each certificate that changed.
+  // A configuration is put in force in four steps. begin() looks at what `config` names for TLS;
+  // load() then reads up to `certificates_max` certificates, some 100 us for each that changed, and
+  // returns true when all are read. Meanwhile those in use are not looked at, so that what is
+  // loaded is never older than what serves; what changed after it was read is seen after commit().
+  void begin(const config::Config& config);
+  [[nodiscard]] bool load(uint32_t certificates_max);
+  // Judges what was loaded and reads the other files. False with `error`, a line for each thing
+  // that is wrong; nothing has changed then.
+  // REQUIRES: begin(config), and load() returned true.
   [[nodiscard]] bool prepare(const config::Config& config, std::string& error);
   // Puts what was prepared in force and returns it; `config` lives until the next commit().
   // REQUIRES: prepare(config) was the last call and returned true.
   std::shared_ptr<const TlsMaterials> commit(const config::Config& config);
+  // Forgets what was begun and not committed; nothing, if nothing was.
+  void abandon();
   // What is in force; null before the first commit().
   [[nodiscard]] const std::shared_ptr<const TlsMaterials>& materials() const { return materials_; }
   [[nodiscard]] const CertStore& store() const { return store_; }
@@ -80,7 +90,7 @@ class TlsControl final : public CertStoreEvents, public TrustEvents, public Time
   const config::Config* config_ = nullptr;
   std::shared_ptr<const TlsMaterials> materials_;
   std::shared_ptr<TlsMaterials> next_;  // to be published at the end of this turn, or null
-  std::unique_ptr<CertLoad> load_;      // prepared
+  std::unique_ptr<CertLoad> load_;      // begun, or null
   std::shared_ptr<TlsMaterials> prepared_;
   std::vector<Keys> prepared_keys_;
   std::vector<Keys> keys_;

@@ -152,7 +152,7 @@ bool read_tls_materials(const config::Config& config, CertFiles& files,
   std::shared_ptr<const TlsTrustText> system;
   for (const config::Upstream& upstream : config.upstreams) {
     TlsUpstreamMaterial material;
-    if (!read_upstream(upstream.tls, files, system, material, error)) {
+    if (!read_upstream(upstream.tls_of_checks(), files, system, material, error)) {
       error.insert(0, "upstream \"" + upstream.name + "\": ");
       return false;
     }

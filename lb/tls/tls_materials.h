@@ -33,7 +33,8 @@ struct TlsProfileMaterial {
 };
 
 struct TlsUpstreamMaterial {
-  std::shared_ptr<const TlsTrustText> trust{};          // null: nothing is verified, or no TLS
+  // Null: nothing is verified, or no TLS. Of config::Upstream::tls_of_checks().
+  std::shared_ptr<const TlsTrustText> trust{};
   std::shared_ptr<const TlsCertificate> certificate{};  // shown to servers, or null
 };
 

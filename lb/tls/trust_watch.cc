@@ -29,7 +29,7 @@ void TrustWatch::start(const config::Config& config, const TlsMaterials& materia
                         .again = true});
   }
   for (uint32_t i = 0; i < config.upstreams.size(); ++i) {
-    const config::UpstreamTls& tls = config.upstreams[i].tls;
+    const config::UpstreamTls tls = config.upstreams[i].tls_of_checks();
     // The system's authorities come with the system's updates, and a reload.
     if (!tls.enabled || !tls.verify || tls.ca.empty()) continue;
     entries_.push_back(

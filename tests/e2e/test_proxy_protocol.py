@@ -1,14 +1,16 @@
 """The PROXY protocol: raw headers of both versions, and haproxy and nginx as peers on either side."""
+import json
 import pathlib
 import shutil
 import socket
+import ssl as ssl_module
 import struct
 import subprocess
 import tempfile
 import threading
 import unittest
 
-from support import Balancer, Case, free_port, metrics, raw, read_all, wait_until
+from support import Balancer, Case, free_port, metrics, ok, raw, read_all, wait_until
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 5555 443\r\n"
@@ -153,6 +155,59 @@ class In(Proxy):
         self.assertEqual(sum('"client":"192.0.2.7","client_port":5555' in line for line in lines), 4)
         self.assertEqual(sum('"sni":"a.example","unique_id":"id-1"' in line for line in lines), 1)
 
+    def test_the_log_tells_what_the_header_said(self):
+        """Of requests and of sessions; haproxy's own SSL TLVs are in test_haproxy_in_front_with_tls()."""
+        ssl = tlv(0x20, b"\x07\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, b"Ann") + tlv(0x23, b"TLS_AES_128_GCM_SHA256"))
+        tlvs = (tlv(1, b"h2") + tlv(2, b"a.example") + ssl + tlv(0x30, b"blue") + tlv(0xE4, b"some \"text\"")
+                + tlv(0xE5, b"\0\xff") + tlv(0xEA, b"\x01vpce-08d2bf15fac5001c9"))
+        wanted = {"sni": "a.example", "proxy_alpn": "h2", "proxy_tls_version": "TLSv1.3", "proxy_tls_cipher": "TLS_AES_128_GCM_SHA256",
+                  "proxy_tls_certificate": "ok", "proxy_tls_cn": "Ann", "proxy_netns": "blue", "proxy_tlv_e4": 'some "text"',
+                  "proxy_tlv_e5": "0x00ff", "proxy_aws_vpce": "vpce-08d2bf15fac5001c9"}
+        for protocol in ("http", "tcp"):
+            with self.subTest(protocol=protocol):
+                origin = self.origin(lambda head, body: ok(b"x") + b"<CLOSE>")
+                balancer, port = self.balancer(f"127.0.0.1:{origin.port}", f'accept = "required", {FROM_LOOPBACK}', protocol=protocol)
+                self.assertIn(b"200 OK", raw(port, with_crc(v2(tlvs + tlv(3, bytes(4)))) + GET))
+                self.assertIn(b"200 OK", raw(port, V1 + GET))
+                wait_until(lambda: len(self.access_lines(balancer)) == 2)
+                # Of two shards, in any order.
+                told, plain = sorted(map(json.loads, self.access_lines(balancer)), key=lambda line: "sni" not in line)
+                self.assertEqual({key: value for key, value in told.items() if key.startswith("proxy_") or key == "sni"}, wanted)
+                self.assertFalse([key for key in plain if key.startswith("proxy_")])
+
+    @unittest.skipUnless(shutil.which("haproxy") and shutil.which("openssl"), "needs haproxy and openssl")
+    def test_haproxy_in_front_with_tls(self):
+        """haproxy ends TLS, asks for the client's certificate, and says so in its TLVs."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        root = pathlib.Path(folder.name)
+        for name in ("server", "client"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                            "-subj", f"/CN={name} of the test", "-addext", "subjectAltName=DNS:a.example",
+                            "-keyout", str(root / f"{name}.key"), "-out", str(root / f"{name}.pem")], check=True, capture_output=True)
+        (root / "both.pem").write_bytes((root / "server.pem").read_bytes() + (root / "server.key").read_bytes())
+        origin = self.origin()
+        balancer, port = self.balancer(f"127.0.0.1:{origin.port}", f'accept = "required", {FROM_LOOPBACK}')
+        front = self.haproxy(f"ssl crt {root}/both.pem ca-file {root}/client.pem verify optional",
+                             f"127.0.0.1:{port} send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c")
+        context = ssl_module.create_default_context(cafile=str(root / "server.pem"))
+        with socket.create_connection(("127.0.0.1", front), timeout=20) as plain:
+            with context.wrap_socket(plain, server_hostname="a.example") as client:
+                client.sendall(GET)
+                self.assertIn(b"200 OK", read_all(client))
+        context.load_cert_chain(str(root / "client.pem"), str(root / "client.key"))
+        with socket.create_connection(("127.0.0.1", front), timeout=20) as plain:
+            with context.wrap_socket(plain, server_hostname="a.example") as client:
+                cipher = client.cipher()[0]
+                client.sendall(GET)
+                self.assertIn(b"200 OK", read_all(client))
+        wait_until(lambda: len(self.access_lines(balancer)) == 2)
+        without, told = sorted(map(json.loads, self.access_lines(balancer)), key=lambda line: "proxy_tls_cn" in line)
+        for line in (without, told):
+            self.assertEqual((line["sni"], line["proxy_tls_version"], line["proxy_tls_cipher"]), ("a.example", "TLSv1.3", cipher))
+        self.assertEqual((told["proxy_tls_certificate"], told["proxy_tls_cn"]), ("ok", "client of the test"))
+        self.assertFalse({"proxy_tls_certificate", "proxy_tls_cn"} & set(without))
+
     def test_what_is_wrong_closes_is_counted_and_reaches_no_server(self):
         for protocol in ("http", "tcp"):
             recorder = self.recorder()
@@ -261,6 +316,25 @@ class Out(Proxy):
                 self.assertEqual(header["tlvs"].get(2), b"a.example" if number == 0 else None)
                 self.assertEqual(header["tlvs"].get(0x20), ssl[3:] if number == 0 else None)
             wait_until(lambda: f'"unique_id":"{identifier.decode()}"' in balancer.log())
+
+    def test_netns_and_custom_tlvs_are_passed_on_where_they_are_asked_for(self):
+        custom = {0xE0: b"text", 0xEA: b"\x01vpce-1", 0xEF: b"\0\xff"}
+        sent = with_crc(v2(tlv(0x30, b"blue") + b"".join(tlv(kind, value) for kind, value in custom.items()) + tlv(1, b"h2")
+                           + tlv(0xF0, b"experiment") + tlv(3, bytes(4))))
+        for asked, wanted in (('"netns", "custom", "crc32c"', {0x30: b"blue", **custom}), ('"custom"', custom), ('"netns"', {0x30: b"blue"}),
+                              ('"alpn"', {1: b"h2"})):
+            with self.subTest(asked=asked):
+                recorder = self.recorder()
+                _, port = self.balancer(f"127.0.0.1:{recorder.port}", f'accept = "required", {FROM_LOOPBACK}', protocol="tcp",
+                                        upstream=f'send_proxy_protocol = "v2"\nsend_proxy_tlvs = [{asked}]')
+                with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                    client.sendall(sent + b"x")
+                    wait_until(lambda: recorder.got and recorder.got[0].endswith(b"x"))
+                header, rest = read_v2(recorder.got[0])
+                self.assertEqual(rest, b"x")
+                self.assertTrue(header.pop("checksum", True))
+                header["tlvs"].pop(3, None)
+                self.assertEqual(header["tlvs"], wanted)
 
     def test_http_connections_carry_one_client_only(self):
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -160,3 +160,21 @@ class LongLived(H2Case):
             self.assertLess(growth, 0.05)
         self.assertEqual(sockets.ends, 0)
         self.assertEqual(balancer.log().count("reloaded"), 20)
+
+
+class Listeners(H2Case):
+    def test_the_log_names_new_listeners_only(self):
+        balancer, port = self.http(self.origin())
+        text = balancer.path.read_text()
+        more = free_port()
+
+        def lines() -> list[str]:
+            return [line.rsplit("listening on ", 1)[1] for line in balancer.log().splitlines() if "listening on " in line]
+        self.assertEqual(lines(), [f"127.0.0.1:{port}"])
+        balancer.reload(text)
+        balancer.reload(text + f'[listeners.more]\nbind = "127.0.0.1:{more}"\n')
+        balancer.reload(text + f'[listeners.more]\nbind = "127.0.0.1:{more}"\nbacklog = 100\n')
+        self.assertEqual(lines(), [f"127.0.0.1:{port}", f"127.0.0.1:{more}"])
+        balancer.reload(text)
+        balancer.reload(text + f'[listeners.more]\nbind = "127.0.0.1:{more}"\n')
+        self.assertEqual(lines(), [f"127.0.0.1:{port}", f"127.0.0.1:{more}", f"127.0.0.1:{more}"])

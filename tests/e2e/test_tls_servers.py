@@ -192,10 +192,13 @@ prometheus = "127.0.0.1:{self.page}"
 
 
 class Checks(TlsCase):
-    def watch(self, port: int, kind: str, tls: str, host: str = "") -> Balancer:
+    def watch(self, port: int, kind: str, tls: str | None, host: str = "") -> Balancer:
+        """`tls`: lines of the upstream's table, None: it has none, and `host` are lines of the checks'."""
         self.page = free_port()
         front = free_port()
-        host = f', host = "{host}"' if host else ""
+        table = "" if tls is None else f'[upstreams.app.tls]\nca = "{self.authority.ca}"\n{tls}\n'
+        if tls is not None:
+            host = f'host = "{host}"' if host else ""
         balancer = Balancer(self, f'''version = 1
 [process]
 shards = 1
@@ -206,10 +209,7 @@ name = "all"
 upstream = "app"
 [upstreams.app]
 servers = [{{ name = "s0", address = "127.0.0.1:{port}" }}]
-[upstreams.app.tls]
-ca = "{self.authority.ca}"
-{tls}
-[upstreams.app.health]
+{table}[upstreams.app.health]
 type = "{kind}"
 initial = "down"
 rise = 1
@@ -218,7 +218,7 @@ interval = "100ms"
 down_interval = "100ms"
 fast_interval = "100ms"
 timeout = "5s"
-{host[2:]}
+{host}
 [metrics]
 prometheus = "127.0.0.1:{self.page}"
 ''')
@@ -247,6 +247,45 @@ prometheus = "127.0.0.1:{self.page}"
                     wait_until(lambda: not self.up())
                     origin.context.load_cert_chain(*names["good"])
                     wait_until(self.up)
+
+    def test_handshakes_alone_to_servers_behind_passthrough(self):
+        """Type "tls" of an upstream that speaks no TLS itself: verified with an authority of its own, or not at all."""
+        good = self.authority.issue("good", "origin.example")
+        for tls, first, reason in ((f'tls = {{ ca = "{self.authority.ca}" }}\nhost = "origin.example"', "good", "wrong_name"),
+                                   (f'tls = {{ ca = "{self.authority.ca}" }}\nhost = "origin.example"', "good", "self_signed"),
+                                   ('host = "origin.example"', None, "unknown_ca"),  # The system's authorities.
+                                   ("tls = { verify = false }", "any", None)):
+            with self.subTest(tls=tls, reason=reason):
+                bad = self.authority.issue("bad", "other.example" if reason == "wrong_name" else "origin.example", ca=reason == "wrong_name")
+                origin = TlsOrigin(self, bad if first == "any" else good)
+                balancer = self.watch(origin.port, "tls", None, tls)
+                failed = 'ringway_server_checks_total{upstream="app",server="s0",result="failed"}'
+                if first is None:
+                    wait_until(lambda: metrics(self.page)[failed] > 1)
+                    self.assertFalse(self.up())
+                else:
+                    wait_until(self.up)
+                    wait_until(lambda: "is up: connected, with TLS" in balancer.log())
+                if first == "good":
+                    self.assertEqual(set(origin.names), {"origin.example"})
+                    origin.context.load_cert_chain(*bad)
+                    wait_until(lambda: f"is down: tls_verify:{reason}" in balancer.log())
+                    origin.context.load_cert_chain(*good)
+                    wait_until(self.up)
+                self.assertEqual(balancer.stop(), 0)
+
+    def test_an_authority_of_handshakes_alone_is_read_again(self):
+        authority = self.folder / "ca.pem"
+        authority.write_bytes(pathlib.Path(self.authority.issue("other", "x.example", ca=False)[0]).read_bytes())
+        origin = TlsOrigin(self, self.authority.issue("good", "origin.example"))
+        self.watch(origin.port, "tls", None, f'tls = {{ ca = "{authority}" }}\nhost = "origin.example"')
+        failed = 'ringway_server_checks_total{upstream="app",server="s0",result="failed"}'
+        wait_until(lambda: metrics(self.page)[failed] > 1)
+        self.assertFalse(self.up())
+        fresh = self.folder / "fresh.pem"
+        fresh.write_bytes(pathlib.Path(self.authority.ca).read_bytes())
+        fresh.rename(authority)
+        wait_until(self.up)
 
     def test_checks_of_requests_that_choose_the_name(self):
         """Without a name anywhere the certificate must be for the server's address."""

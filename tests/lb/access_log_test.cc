@@ -88,6 +88,77 @@ TEST_CASE("AccessLog: JSON of a client with TLS -> what was settled; in clear no
   CHECK(line["early_data"] == true);
 }
 
+// A TLV of a PROXY header.
+static std::string tlv(unsigned type, const std::string& value) {
+  return std::string(1, static_cast<char>(type)) + static_cast<char>(value.size() >> 8) +
+         static_cast<char>(value.size()) + value;
+}
+
+TEST_CASE("AccessLog: what the client's PROXY header said -> fields that begin with proxy_") {
+  AccessRecord record = example();
+  json line = parsed(record);
+  for (const auto& [key, value] : line.items()) CHECK_FALSE(key.starts_with("proxy_"));
+  record.sni = "inner.example";
+  const auto ssl = [](char client, char verify) {
+    return tlv(0x20, std::string({client, 0, 0, 0, verify}) + tlv(0x21, "TLSv1.3") +
+                         tlv(0x22, "Ann \"A\"") + tlv(0x23, "X"));
+  };
+  std::string tlvs = tlv(1, "h2") + tlv(2, "outer.example") + tlv(5, "id") + ssl(7, 0) +
+                     tlv(0x30, "blue") + tlv(0xe4, "some text") + tlv(0xea, "\x01vpce-08d2bf15f2");
+  record.proxy_tlvs = tlvs;
+  line = parsed(record);
+  CHECK(line["proxy_alpn"] == "h2");
+  CHECK(line["proxy_sni"] == "outer.example");
+  CHECK(line["sni"] == "inner.example");
+  CHECK(line["proxy_tls_version"] == "TLSv1.3");
+  CHECK(line["proxy_tls_cipher"] == "X");
+  CHECK(line["proxy_tls_certificate"] == "ok");
+  CHECK(line["proxy_tls_cn"] == "Ann \"A\"");
+  CHECK(line["proxy_netns"] == "blue");
+  CHECK(line["proxy_tlv_e4"] == "some text");
+  CHECK(line["proxy_aws_vpce"] == "vpce-08d2bf15f2");
+  CHECK_FALSE(line.contains("proxy_tlv_ea"));
+  record.sni = "outer.example";
+  CHECK_FALSE(parsed(record).contains("proxy_sni"));
+  // A certificate that nobody has verified is nobody's.
+  tlvs = ssl(3, 1);
+  record.proxy_tlvs = tlvs;
+  line = parsed(record);
+  CHECK(line["proxy_tls_certificate"] == "failed");
+  CHECK_FALSE(line.contains("proxy_tls_cn"));
+  tlvs = ssl(1, 0);
+  record.proxy_tlvs = tlvs;
+  line = parsed(record);
+  CHECK(line["proxy_tls_version"] == "TLSv1.3");
+  CHECK_FALSE(line.contains("proxy_tls_certificate"));
+  CHECK_FALSE(line.contains("proxy_tls_cn"));
+  tlvs = ssl(0, 0);
+  record.proxy_tlvs = tlvs;
+  CHECK_FALSE(parsed(record).contains("proxy_tls_version"));
+}
+
+TEST_CASE("AccessLog: custom TLVs that are no text -> hexadecimal, and the line stays JSON") {
+  AccessRecord record = example();
+  std::string tlvs = tlv(0xe0, std::string("\0\x01\xff", 3)) +
+                     tlv(0xea,
+                         "\x02"
+                         "abc") +
+                     tlv(0xeb, "caf\xc3\xa9") + tlv(0xee, std::string("\x01\x0a\0\0\0", 5));
+  record.proxy_tlvs = tlvs;
+  json line = parsed(record);
+  CHECK(line["proxy_tlv_e0"] == "0x0001ff");
+  CHECK(line["proxy_tlv_ea"] == "0x02616263");
+  CHECK(line["proxy_tlv_eb"] == "0x636166c3a9");
+  CHECK(line["proxy_tlv_ee"] == "0x010a000000");
+  // The longest, and in rooms of any size.
+  tlvs = tlv(0xe1, std::string(700, '\0'));
+  record.proxy_tlvs = tlvs;
+  CHECK(parsed(record)["proxy_tlv_e1"] == "0x" + std::string(2 * 640, '0'));
+  for (size_t room = AccessLogFormatter::kRoomMin; room < 2048; ++room) {
+    CHECK(parsed(record, room).is_object());
+  }
+}
+
 TEST_CASE("AccessLog: JSON -> every field once, as numbers and text") {
   const json line = parsed(example());
   REQUIRE(line.is_object());

@@ -108,7 +108,8 @@ inline void dump(std::ostream& out, const Route& r) {
 inline void dump(std::ostream& out, const Health& h) {
   out << " health " << int(h.type) << ' ' << h.interval << ' ' << h.fast_interval << ' '
       << h.down_interval << ' ' << h.timeout << ' ' << h.rise << ' ' << h.fall << ' '
-      << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host << ' ' << h.service;
+      << h.initial_up << ' ' << h.method << ' ' << h.path << ' ' << h.host << ' ' << h.service
+      << ' ' << h.tls.verify << h.tls.ca.path;
   for (const StatusRange& range : h.expect_status) out << ' ' << range.first << '-' << range.last;
   out << ' ' << h.expect_body << ' ' << int(h.send_proxy) << '\n';
 }
@@ -118,7 +119,7 @@ inline void dump(std::ostream& out, const Upstream& u) {
       << ' ' << u.balance.choices << ' ' << u.balance.key << '\n';
   const ProxyTlvs& tlvs = u.send_proxy_tlvs;
   out << " send proxy " << int(u.send_proxy) << ' ' << tlvs.alpn << tlvs.authority << tlvs.unique_id
-      << tlvs.ssl << tlvs.crc32c << '\n';
+      << tlvs.ssl << tlvs.netns << tlvs.custom << tlvs.crc32c << '\n';
   for (const Server& s : u.servers) {
     out << " server " << s.name << ' ' << s.address_text << ' ' << s.address.text() << ' '
         << s.weight << ' ' << s.backup << ' ' << s.max_requests << ' ' << int(s.state) << " from "

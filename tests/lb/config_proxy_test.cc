@@ -96,6 +96,8 @@ TEST_CASE("config: extends -> TLVs of the base hold, or are replaced as a whole"
   const Config own = good(load("", base, other + "send_proxy_tlvs = ['ssl']\n"));
   CHECK(own.upstreams[1].send_proxy_tlvs.ssl);
   CHECK_FALSE(own.upstreams[1].send_proxy_tlvs.crc32c);
+  const Config all = good(load("", base, other + "send_proxy_tlvs = ['netns', 'custom']\n"));
+  CHECK(all.upstreams[1].send_proxy_tlvs == ProxyTlvs{.netns = true, .custom = true});
 }
 
 TEST_CASE(

@@ -105,6 +105,9 @@ Around place_of(const Section& section, std::string_view key) {
                             : key == "tls_handshake" ? "tls = 'public'\n"
                                                      : "";
   std::string head = table(section) + company(path, key);
+  if (path == "upstreams.NAME.health.tls") {
+    head = "[upstreams.u.health]\ntype = 'tls'\nhost = 'x'\n" + table(section);
+  }
   if (path == "upstreams.NAME.health.expect") {
     head = "[upstreams.u.health]\ntype = 'http'\n" + table(section);
   }

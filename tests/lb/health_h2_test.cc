@@ -317,13 +317,24 @@ TEST_CASE("checks of an upstream -> which version and which TLS") {
   upstream.health.type = config::HealthType::kGrpc;
   CHECK(check_http_of(upstream) == CheckHttp::kHttp2);
   CHECK_FALSE(check_tls_of(upstream, "10.0.0.1:443", nullptr).enabled);
-  // A handshake without `tls` asks for the host, if there is one, and verifies nothing.
+  // A handshake without `tls` asks for the host, and the certificate has to be for it.
   upstream.health.type = config::HealthType::kTls;
   upstream.health.host = "api.test:443";
   const CheckTls tls = check_tls_of(upstream, "10.0.0.1:443", nullptr);
   CHECK(tls.enabled);
   CHECK(tls.name == "api.test");
   CHECK(tls.verify_name.empty());
+  CHECK(upstream.tls_of_checks().enabled);
+  CHECK(upstream.tls_of_checks().verify);
+  upstream.health.tls = {.verify = false, .ca = {}};
+  CHECK_FALSE(upstream.tls_of_checks().verify);
+  // Where requests speak TLS, checks speak it as they do.
+  upstream.tls.enabled = true;
+  upstream.tls.ca.path = "/ca.pem";
+  CHECK(upstream.tls_of_checks() == upstream.tls);
+  upstream.tls.enabled = false;
+  upstream.health.type = config::HealthType::kTcp;
+  CHECK_FALSE(upstream.tls_of_checks().enabled);
 }
 
 // What `ringway check` says to keys under [upstreams.app.health], and `more` in the upstream.
@@ -341,6 +352,9 @@ TEST_CASE("config: what a health check's type does not use -> E0317") {
   CHECK(said_to("type = 'http'", h2) == "fine");
   CHECK(said_to("type = 'grpc'\nservice = 'a.B'\nhost = 'x'", h2) == "fine");
   CHECK(said_to("type = 'tls'\nhost = 'x'") == "fine");
+  CHECK(said_to("type = 'tls'\nhost = 'x'\ntls = { ca = '/ca.pem' }") == "fine");
+  CHECK(said_to("type = 'tls'\ntls = { verify = false }") == "fine");
+  CHECK(said_to("type = 'tls'", "tls = { sni = 'x' }\n") == "fine");
   const std::pair<std::string, std::string> rows[] = {
       {said_to("type = 'grpc'"), "type = \"grpc\" speaks HTTP/2"},
       {said_to("type = 'grpc'\npath = '/x'", h2), "`path` belongs to type = \"http\""},
@@ -349,10 +363,20 @@ TEST_CASE("config: what a health check's type does not use -> E0317") {
       {said_to("type = 'tls'\nservice = 'a'"), "`service` belongs to type = \"grpc\""},
       {said_to("type = 'tls'\nmethod = 'GET'"), "`method` belongs to type = \"http\""},
       {said_to("type = 'tcp'\nhost = 'x'"), "`host` belongs to type = \"http\""},
+      {said_to("type = 'tcp'\ntls = { verify = false }"), "`tls` belongs to type = \"tls\""},
+      {said_to("type = 'tls'\ntls = { verify = false, ca = '/ca.pem' }"),
+       "`ca` has no effect with verify = false"},
+      {said_to("type = 'tls'\ntls = { verify = false }", "tls = { sni = 'x' }\n"),
+       "`tls` has no effect on checks beside [upstreams.app.tls]"},
   };
   for (const auto& [said, wanted] : rows) {
     CHECK_MESSAGE(said.find("error[E0317]: " + wanted) != std::string::npos, said);
   }
+  const std::string missing = said_to("type = 'tls'");
+  CHECK_MESSAGE(missing.find("error[E0106]: `host` is missing in the health checks of \"app\"") !=
+                    std::string::npos,
+                missing);
+  CHECK_MESSAGE(missing.find("tls = { verify = false }") != std::string::npos, missing);
   for (const char* name : {"''", "'a b'", "'a\u00e4'"}) {
     const std::string said = said_to(std::string("type = 'grpc'\nservice = ") + name, h2);
     CHECK_MESSAGE(said.find("error[E0304]: a service name has") != std::string::npos, said);

@@ -63,7 +63,10 @@ TEST_CASE(
   CHECK(second[0][0].id == first[0][0].id);
   CHECK(second[0][1].fd >= 0);
   CHECK(second[0][1].id != first[0][0].id);
+  CHECK(book.bound().at("127.0.0.1:0").fresh);
   book.commit();
+  CHECK_FALSE(book.bound().at("127.0.0.1:0").fresh);
+  CHECK(book.bound().at("127.0.0.2:0").fresh);
   const auto third = book.prepare(*load("'127.0.0.2:0'"), error);
   CHECK(third[1][0].fd == -1);
   CHECK(third[1][0].id == second[0][1].id);

@@ -160,6 +160,76 @@ TEST_CASE("proxy gate: TLVs -> only those that were asked for, and nothing when 
   CHECK(proxy::find_tlv(parsed.header.tlvs, proxy::Tlv::kAlpn).empty());
 }
 
+// A TLV as it stands in a header.
+static std::string tlv(unsigned type, const std::string& value) {
+  return std::string(1, static_cast<char>(type)) + static_cast<char>(value.size() >> 8) +
+         static_cast<char>(value.size()) + value;
+}
+
+TEST_CASE("proxy gate: TLVs of the client's header -> kept, once a type, the known ones first") {
+  Slab<TlvRoom> rooms(4);
+  const PeerAddress to = peer("198.51.100.1:443");
+  const std::string known = tlv(1, "h2") + tlv(2, "a.example") + tlv(5, "id") +
+                            tlv(0x20,
+                                "\x01"
+                                "0000");
+  const std::string custom = tlv(0xe0, "x") + tlv(0xef, std::string(2, '\0'));
+  {
+    ClientOrigin origin(to, rooms);
+    // Noop, an empty one, repeated ones, one of an unknown type and of those for experiments.
+    origin.keep_tlvs(tlv(4, "noop") + custom + tlv(0xe1, "") + tlv(0xe0, "again") + tlv(0xdf, "a") +
+                     tlv(0xf0, "b") + tlv(0x30, "blue") + known + tlv(1, "http/1.1"));
+    CHECK(origin.carried_tlvs() == known + tlv(0x30, "blue") + custom);
+    CHECK(origin.custom_tlvs() == custom);
+    CHECK(origin.find(proxy::Tlv::kNetns) == "blue");
+  }
+  {  // One custom TLV too long takes no room of the known ones, which stand behind it.
+    ClientOrigin origin(to, rooms);
+    origin.keep_tlvs(tlv(0xe0, std::string(TlvRoom::kCarriedBytes - 4, 'x')) + tlv(0xe1, "y") +
+                     known);
+    CHECK(origin.carried_tlvs() == known + tlv(0xe1, "y"));
+  }
+  {  // However much the header says, there is room for what we say.
+    ClientOrigin origin(to, rooms);
+    origin.keep_tlvs(tlv(0xe0, std::string(TlvRoom::kCarriedBytes - 3, 'x')));
+    CHECK(origin.carried_tlvs().size() == TlvRoom::kCarriedBytes);
+    CHECK(origin.set(proxy::Tlv::kAuthority, std::string(255, 'n')));
+    CHECK(origin.set(proxy::Tlv::kUniqueId, std::string(32, 'i')));
+  }
+  ClientOrigin none(to, rooms);
+  none.keep_tlvs("");
+  CHECK(none.carried_tlvs().empty());
+  CHECK(none.custom_tlvs().empty());
+}
+
+TEST_CASE("proxy gate: what we say ourselves -> holds instead of the header's, which stays known") {
+  Slab<TlvRoom> rooms(1);
+  ClientOrigin origin(peer("198.51.100.1:443"), rooms);
+  const std::string said = tlv(1, "h2") + tlv(2, "a.example") + tlv(5, "id") + tlv(0xe3, "c");
+  origin.keep_tlvs(said);
+  CHECK(origin.set(proxy::Tlv::kAuthority, "b.example"));
+  CHECK(origin.find(proxy::Tlv::kAuthority) == "b.example");
+  CHECK(origin.set(proxy::Tlv::kAuthority, "c.example"));
+  CHECK(origin.find(proxy::Tlv::kAuthority) == "c.example");
+  CHECK(origin.find(proxy::Tlv::kAlpn) == "h2");
+  origin.forget(proxy::Tlv::kAuthority);
+  CHECK(origin.find(proxy::Tlv::kAuthority) == "a.example");
+  // Our TLS with the client has no ALPN: that of another connection is none of it.
+  origin.tls_kept = true;
+  CHECK(origin.find(proxy::Tlv::kAlpn).empty());
+  CHECK(origin.find(proxy::Tlv::kAuthority).empty());
+  CHECK(origin.find(proxy::Tlv::kUniqueId) == "id");
+  CHECK(origin.carried_tlvs() == said);
+  std::array<char, ClientOrigin::kHeaderBytes> out;
+  const auto written = [&](const config::ProxyTlvs& tlvs) {
+    const std::string_view header =
+        write_proxy_header(config::ProxySend::kV2, tlvs, peer("192.0.2.7:5555"), origin, out);
+    return std::string(proxy::parse(header, 4096).header.tlvs);
+  };
+  CHECK(written({.alpn = true, .authority = true, .unique_id = true}) == tlv(5, "id"));
+  CHECK(written({.netns = true, .custom = true}) == tlv(0xe3, "c"));
+}
+
 TEST_CASE("ClientConn: a PROXY header, at once or byte by byte -> its address in X-Forwarded-For") {
   OneWorker world({mirror}, "", accept("required"));
   const std::string at_once = world.ask(kHeader + kGet + kGet);

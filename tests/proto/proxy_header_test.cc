@@ -291,6 +291,65 @@ TEST_CASE("proxy: written headers -> read back as they were meant") {
   CHECK(parse_cut(std::string(write_v1(six, out))).header.source.ip == six.source.ip);
 }
 
+TEST_CASE("proxy v2: NETNS and custom TLVs -> written behind the others, under the checksum") {
+  std::array<char, 256> out;
+  const std::string custom = tlv(0xe0, "abc") + tlv(0xea, "\x01vpce-1") + tlv(0xef, "z");
+  const Plan plan{.alpn = "h2", .netns = "blue", .custom = custom, .checksum = true};
+  const Parsed parsed = parse_cut(std::string(write_v2(plan, out)));
+  REQUIRE(parsed.status == Status::kDone);
+  CHECK(parsed.header.checksum);
+  const std::string_view written = write_v2(plan, out);
+  const std::string_view tlvs = parse(written, kMax).header.tlvs;
+  CHECK(tlvs.substr(0, tlvs.size() - 7) == tlv(1, "h2") + tlv(0x30, "blue") + custom);
+  std::string_view value;
+  CHECK(has_tlv(tlvs, Tlv::kAws, value));
+  CHECK(value == "\x01vpce-1");
+  CHECK_FALSE(has_tlv(tlvs, Tlv::kAuthority, value));
+  CHECK(is_custom(Tlv{0xe0}));
+  CHECK(is_custom(Tlv{0xef}));
+  CHECK_FALSE(is_custom(Tlv{0xdf}));
+  CHECK_FALSE(is_custom(Tlv{0xf0}));
+}
+
+TEST_CASE("proxy v2: the SSL TLV -> what it says of the client, or nothing") {
+  std::array<char, 256> out;
+  Ssl read;
+  for (const unsigned flags : {0U, 1U, 2U, 3U, 6U, 7U}) {
+    CAPTURE(flags);
+    const Ssl said{.certificate = (flags & 1U) != 0,
+                   .certificate_in_session = (flags & 3U) != 0,
+                   .verified = (flags & 3U) != 0 && (flags & 4U) != 0,
+                   .version = "TLSv1.3",
+                   .common_name = "client",
+                   .cipher = "X",
+                   .signature = "S",
+                   .key = "K"};
+    REQUIRE(read_ssl(write_ssl(said, out), read));
+    CHECK(read.certificate == said.certificate);
+    CHECK(read.certificate_in_session == said.certificate_in_session);
+    CHECK(read.verified == said.verified);
+    CHECK(read.version == "TLSv1.3");
+    CHECK(read.common_name == "client");
+    CHECK(read.cipher == "X");
+    CHECK(read.signature == "S");
+    CHECK(read.key == "K");
+  }
+  // Any of the four bytes says that the certificate was not verified.
+  for (size_t i = 1; i < 5; ++i) {
+    std::string value = BYTES("\x03\0\0\0\0");
+    value[i] = 1;
+    REQUIRE(read_ssl(value, read));
+    CHECK_FALSE(read.verified);
+  }
+  // Verify is 0 although there was no certificate: nothing was verified.
+  REQUIRE(read_ssl(BYTES("\x01\0\0\0\0"), read));
+  CHECK_FALSE(read.verified);
+  CHECK(read.version.empty());
+  CHECK_FALSE(read_ssl(BYTES("\0\0\0\0\0"), read));  // No TLS at all.
+  CHECK_FALSE(read_ssl(BYTES("\x01\0\0\0"), read));
+  CHECK_FALSE(read_ssl(BYTES("\x01\0\0\0\0\x21\0\x02x"), read));
+}
+
 TEST_CASE("proxy: no room -> nothing is written") {
   std::array<char, 1024> out;
   Plan plan{.family = Family::kIPv6, .authority = "a.example", .checksum = true};

@@ -41,7 +41,15 @@ struct World final : TlsHost {
   }
   [[nodiscard]] bool prepare(const config::Config& next) {
     error.clear();
-    return control.prepare(next, error);
+    control.begin(next);
+    CHECK(control.load(UINT32_MAX));
+    if (control.prepare(next, error)) return true;
+    control.abandon();
+    return false;
+  }
+  // The name of the certificate that the first profile shows to who asks for this name.
+  [[nodiscard]] bool has(const std::string& name) const {
+    return !now->profiles[0].names->find(name).empty();
   }
   void commit(std::unique_ptr<config::Config> next) {
     now = control.commit(*next);
@@ -261,5 +269,80 @@ TEST_CASE("TlsControl: keys of ECH that change, also while they are read -> read
     world.files.put("/ech", MadeEch(1).pem());
     world.run(1'500);
     CHECK(world.now->profiles[0].ech->size() == 1);
+  }
+}
+
+// Pairs in a directory that is watched.
+std::unique_ptr<config::Config> config_of_directory() {
+  auto made = World::config_of({profile("public")});
+  made->tls_certificates[0] = {};
+  made->tls_certificates[0].name = "main";
+  made->tls_certificates[0].directory.path = "/dir";
+  return made;
+}
+
+TEST_CASE(
+    "TlsControl: a configuration is loaded in parts -> what serves stays until all is there") {
+  World world;
+  for (int i = 0; i < 10; ++i) {
+    const std::string name = "t" + std::to_string(i);
+    world.files.put_pair("/dir/" + name, make_certificate({.names = {name + ".test"}}));
+  }
+  auto first = config_of_directory();
+  REQUIRE(world.prepare(*first));
+  world.commit(std::move(first));
+  world.run(5'000);  // Nothing is looked at twice any more.
+  const std::shared_ptr<const TlsMaterials> serving = world.now;
+  for (int i = 0; i < 10; ++i) {
+    const std::string name = std::to_string(i);
+    world.files.put_pair("/dir/t" + name, make_certificate({.names = {"new" + name + ".test"}}));
+  }
+  auto next = config_of_directory();
+  world.control.begin(*next);
+  const int before = world.files.reads;
+  for (int part = 1; part <= 3; ++part) {
+    CHECK_FALSE(world.control.load(3));
+    CHECK(world.files.reads == before + 6 * part);  // A certificate and its key each.
+    world.run(5'000);  // A round of watching and more: it rests, or old and new were mixed.
+    CHECK(world.files.reads == before + 6 * part);
+  }
+  // What was read changes again, the last one before it is read.
+  world.files.put_pair("/dir/t0", make_certificate({.names = {"newer0.test"}}));
+  world.files.put_pair("/dir/t9", make_certificate({.names = {"newer9.test"}}));
+  CHECK(world.now == serving);
+  REQUIRE(world.control.load(3));
+  REQUIRE(world.control.prepare(*next, world.error));
+  CHECK(world.published == 0);
+  CHECK(world.has("t0.test"));
+  CHECK_FALSE(world.has("new0.test"));
+  world.commit(std::move(next));
+  for (int i = 0; i < 9; ++i) CHECK(world.has("new" + std::to_string(i) + ".test"));
+  CHECK(world.has("newer9.test"));
+  CHECK_FALSE(world.has("newer0.test"));
+  world.run(3'000);
+  CHECK(world.has("newer0.test"));
+  CHECK_FALSE(world.has("new0.test"));
+  CHECK(world.published >= 1);
+}
+
+TEST_CASE("TlsControl: a load is abandoned, or fails -> what serves is watched on") {
+  for (const bool fails : {false, true}) {
+    CAPTURE(fails);
+    World world;
+    world.reload({profile("public")});
+    world.run(5'000);
+    auto next = World::config_of({profile("public")});
+    if (fails) next->tls_certificates[0].key.path = "/nothing";
+    if (fails) {
+      CHECK_FALSE(world.prepare(*next));
+    } else {
+      world.control.begin(*next);
+      world.control.abandon();
+    }
+    next.reset();
+    world.files.put_pair("/a", make_certificate({.names = {"b.test"}}));
+    world.run(3'000);
+    CHECK(world.has("b.test"));
+    CHECK_FALSE(world.has("a.test"));
   }
 }
