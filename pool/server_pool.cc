@@ -457,7 +457,7 @@ size_t ServerPool::suspect(const PooledConn& conn) {
   for (auto* list : {&group->safe_, &group->unproven_}) {
     for (auto it = list->begin(); it != list->end();) {
       PooledConn& other = *it++;
-      if (other.idle_since_ms_ > conn.idle_since_ms_) continue;
+      if (&other == &conn || other.idle_since_ms_ > conn.idle_since_ms_) continue;
       close(other, CloseReason::kStale);
       ++closed;
     }

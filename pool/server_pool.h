@@ -163,8 +163,9 @@ class ServerPool {
     return now_ms - conn.created_ms_ >= conn.age_max_ms_ ? CloseReason::kAge
                                                          : CloseReason::kIdleTimeout;
   }
-  // `conn` was found dead when it was used: closes the idle ones with its key that are at least as
-  // old. Returns how many.
+  // `conn` was found dead when it was used: closes the other idle ones with its key that are at
+  // least as old. Returns how many. It may be idle itself: a request on it was given up, and what
+  // that had to say did not get out.
   size_t suspect(const PooledConn& conn);
   // To be called every kPurgeMs while anything is idle: closes half of what the load of the last
   // periods did not need. Returns how many.

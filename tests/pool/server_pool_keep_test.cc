@@ -227,6 +227,16 @@ TEST_CASE("ServerPool: one that was found dead takes those at least as old with 
   CHECK(other.place() == Place::kIdleUnproven);
 }
 
+TEST_CASE("ServerPool: one that was found dead while idle is left to who found it") {
+  PoolFixture f({.mode = ReuseMode::kAlways, .idle_floor = 9});
+  const std::vector<FakeConn*> all = f.idle_many(3, nullptr);
+  CHECK(f.pool.suspect(*all[1]) == 2);
+  CHECK(all[1]->place() == Place::kIdleUnproven);
+  f.pool.close(*all[1], CloseReason::kStale);
+  f.pool.check();
+  CHECK(f.pool.idle() == 0);
+}
+
 TEST_CASE("ServerPool: the process's idle limit, exact at 0, 1 and n; the oldest gives way") {
   for (const int64_t max : {0, 1, 2, 5}) {
     CAPTURE(max);
