@@ -122,6 +122,20 @@ ServerSlot::Taken ServerSlot::open_single(ServerUser& user, std::string_view pre
   return open(&user, &single, Miss::kPrivate);
 }
 
+// What is known of `conn` while it is being made.
+void ServerSlot::note_opened(ServerConn& conn, ServerUser* user, const ConnKey* key,
+                             const PickRules& rules) {
+  pool_.begin(conn, key, context_.now_ms());
+  conn.user_ = user;
+  conn.opener_ = rules.session;
+  conn.only_http1_ = key != nullptr && key->only_http1;
+  // With TLS it has gone out, or will before the handshake.
+  if (key != nullptr && spec_.tls == nullptr) conn.preface_ = key->preface;
+  if (expects_http2() && !conn.only_http1_ && conn.group() != nullptr) {
+    joinable_.push_back(conn);
+  }
+}
+
 ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss miss,
                                    const PickRules& rules) {
   local_failure_ = {};  // Of the one before: this may fail for want of memory.
@@ -145,15 +159,7 @@ ServerSlot::Taken ServerSlot::open(ServerUser* user, const ConnKey* key, Miss mi
     if (user != nullptr && shed_idle(error)) return {.error = EAGAIN};
     return {.error = error};
   }
-  pool_.begin(*conn, key, context_.now_ms());
-  conn->user_ = user;
-  conn->opener_ = rules.session;
-  conn->only_http1_ = key != nullptr && key->only_http1;
-  // With TLS it has gone out, or will before the handshake.
-  if (key != nullptr && spec_.tls == nullptr) conn->preface_ = key->preface;
-  if (expects_http2() && !conn->only_http1_ && conn->group() != nullptr) {
-    joinable_.push_back(*conn);
-  }
+  note_opened(*conn, user, key, rules);
   if (user != nullptr) stats_.requests.add();
   if (borrow) {
     start_borrow(*conn, key, pool_.usable(rules) == ServerPool::Usable::kProven);

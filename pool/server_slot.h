@@ -214,6 +214,7 @@ class ServerSlot final : public TimerOwner {
   [[nodiscard]] bool looks_dead(const ServerConn& conn, const PickRules& rules) const;
   void note_idle_time(const ServerConn& conn, LatencyHistogram& histogram) const;
   bool shed_idle(int error);
+  void note_opened(ServerConn& conn, ServerUser* user, const ConnKey* key, const PickRules& rules);
   Taken open(ServerUser* user, const ConnKey* key, Miss miss, const PickRules& rules = {});
   [[nodiscard]] bool may_borrow(const ConnKey* key, Miss miss, const PickRules& rules) const;
   void start_borrow(ServerConn& conn, const ConnKey* key, bool proven_only);

@@ -268,7 +268,8 @@ constexpr Key kPoolKeys[] = {
      .number = store<&Pool::warm>,
      .initial = "0",
      .doc = "Connections per server that are opened before there is traffic, and held, over all "
-            "shards.",
+            "shards. With `tls` they need `tls.sni`, as there is no request whose host could be "
+            "the name.",
      .example = "8"},
     {.name = "key",
      .kind = Kind::kTexts,

@@ -252,9 +252,21 @@ class TlsChecker {
     }
   }
 
+  // What is opened ahead has no request, so it would be asked for no name and verified against
+  // none.
+  void check_warm(const Upstream& upstream, const Node& node) {
+    if (!upstream.tls.enabled || !upstream.tls.sni_from_request || upstream.pool.warm == 0) return;
+    const Node* pool = node.find("pool");
+    const Node* warm = pool == nullptr ? nullptr : pool->find("warm");
+    conflict(warm != nullptr ? warm : node.find("tls"),
+             "`warm` connections have no request yet whose host could be their TLS server name",
+             "give `tls.sni` a name");
+  }
+
   void check_upstream(const Upstream& upstream, const Node& node) {
     const UpstreamTls& tls = upstream.tls;
     const Node* table = node.find("tls");
+    check_warm(upstream, node);
     if (!tls.enabled || table == nullptr || table->kind != Node::Kind::kTable) return;
     const Node* verify = table->find("verify");
     if (!tls.verify && verify != nullptr) {

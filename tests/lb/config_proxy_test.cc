@@ -71,6 +71,7 @@ TEST_CASE("config: proxy keys without effect -> refused") {
   CHECK(only_error(load("", "send_proxy_protocol = 'v1'\nsend_proxy_tlvs = ['crc32c']")) ==
         "E0317");
   CHECK(only_error(load("", "send_proxy_protocol = 'v2'\npool.warm = 1")) == "E0317");
+  CHECK(only_error(load("", "tls = {}\npool.warm = 1")) == "E0317");
   CHECK(only_error(load("", "send_proxy_protocol = 'v2'\nsend_proxy_tlvs = ['sni']")) == "E0305");
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <time.h>
 
 #include <functional>
 #include <memory>
@@ -51,10 +52,11 @@ class ScriptHandler final : public SimHandler {
 class OneWorker final : public SimLoop {
  public:
   // `settings` stands behind the servers of the upstream: "retry = ..." and tables of it;
-  // `listener` behind the listener's bind. %0, %1, ... in neither.
+  // `listener` behind the listener's bind. %0, %1, ... in neither. `tls`: what they need of TLS.
   explicit OneWorker(std::vector<ServerScript> scripts, const std::string& settings = "",
-                     const std::string& listener = "", bool tcp = false)
-      : tcp_(tcp), listener_(listener) {
+                     const std::string& listener = "", bool tcp = false,
+                     std::shared_ptr<const TlsMaterials> tls = nullptr)
+      : tcp_(tcp), listener_(listener), tls_(std::move(tls)) {
     net.set_loop(io, this);
     scripts_ = std::move(scripts);
     requests.resize(scripts_.size());
@@ -80,6 +82,11 @@ class OneWorker final : public SimLoop {
     for (auto& client : clients_) client->connection().close();
     CHECK(net.run_until([&] { return net.live_sockets() == 0; }, 100'000));
   }
+  // Before what their codecs use is gone.
+  void close_clients() {
+    for (auto& client : clients_) client->connection().close();
+    run(10);
+  }
 
   // What stands behind the listener's bind from the next apply() on.
   void set_listener(const std::string& text) { listener_ = text; }
@@ -94,14 +101,17 @@ class OneWorker final : public SimLoop {
     INFO(config::render(loaded, false));
     REQUIRE(loaded.config != nullptr);
     snapshot = Snapshot::build(std::move(loaded.config), snapshot.get(), 1);
+    snapshot->tls = tls_;
     const ListenFd listen{.id = 1, .listener = 0, .fd = fd};
     worker.apply(snapshot, {&listen, 1}, nullptr);
   }
 
   void start_server(size_t i) {
-    servers_[i] = std::make_unique<SimServer>(net, servers_io, addresses[i], [this, i](auto&) {
-      return std::make_unique<ScriptHandler>(scripts_[i], requests[i]);
-    });
+    servers_[i] =
+        std::make_unique<SimServer>(net, servers_io, addresses[i], [this, i](auto& connection) {
+          if (server_codec) connection.set_codec(server_codec(i));
+          return std::make_unique<ScriptHandler>(scripts_[i], requests[i]);
+        });
   }
   void stop_server(size_t i) {
     servers_[i]->stop();
@@ -109,11 +119,14 @@ class OneWorker final : public SimLoop {
   }
 
   // A client that sends `pieces`, a millisecond apart. Its answers come with run().
-  SimConnection& client(const std::vector<std::string>& pieces) {
+  // `codec`: its TLS, or null.
+  SimConnection& client(const std::vector<std::string>& pieces,
+                        std::unique_ptr<SimCodec> codec = nullptr) {
     SimClient::Script script;
     script.end = SimClient::End::kNone;
     for (const std::string& piece : pieces) script.pieces.push_back({1'000, piece});
     clients_.push_back(std::make_unique<SimClient>(net, clients_io, std::move(script)));
+    clients_.back()->connection().set_codec(std::move(codec));
     clients_.back()->start(front);
     return clients_.back()->connection();
   }
@@ -143,15 +156,22 @@ class OneWorker final : public SimLoop {
   SimIo servers_io{net};
   SimIo clients_io{net};
   std::array<ShardLoad, 1> loads;
-  Worker worker{io, {.loads = loads, .clients_max = 100, .chunks_max = 1024}};
+  Worker worker{io,
+                {.loads = loads,
+                 .clients_max = 100,
+                 .chunks_max = 1024,
+                 .wall_offset_us = static_cast<int64_t>(time(nullptr)) * 1'000'000}};
   std::shared_ptr<Snapshot> snapshot;
   std::vector<ServerAddress> addresses;
   std::vector<uint64_t> requests;  // that each server was done with
   ServerAddress front;
+  // The TLS of a connection to a server, by its number; empty: none.
+  std::function<std::unique_ptr<SimCodec>(size_t)> server_codec;
 
  private:
   bool tcp_;
   std::string listener_;
+  std::shared_ptr<const TlsMaterials> tls_;
   std::vector<ServerScript> scripts_;
   std::vector<std::unique_ptr<SimServer>> servers_;
   std::vector<std::unique_ptr<SimClient>> clients_;

@@ -141,7 +141,7 @@ MUTANTS = [
     ('idle-unit-leaks', 'the unit of an idle one is not given back', [
         (L, '      idle_asked_ ? idle_share_->release_asked() : idle_share_->release();\n', '')]),
     ('suspects-young', 'a dead one takes younger ones with it', [
-        (P, '      if (other.idle_since_ms_ > conn.idle_since_ms_) continue;\n', '')]),
+        (P, ' || other.idle_since_ms_ > conn.idle_since_ms_', '')]),
     ('idle-since-kept', 'parking does not note the time', [
         (P, '  conn.idle_since_ms_ = now_ms;\n  stats_.parked.add();\n', '  stats_.parked.add();\n')]),
     ('learns-anything', 'any two closes teach a timeout', [

@@ -97,12 +97,14 @@ void SimH2Peer::reset(SimH2Stream& stream, h2::ErrorCode code) {
 
 // ---- server
 
-SimH2Origin::SimH2Origin(SimConnection& connection, bool faults, int64_t client)
+SimH2Origin::SimH2Origin(SimConnection& connection, bool faults, int64_t client,
+                         const SimOriginSide& side)
     : SimH2Peer(h2::Role::kServer, limits_of(connection.net().prng()),
                 connection.net().prng().fork()),
       requests_left_(prng_.below(3) == 0 ? static_cast<int64_t>(1 + prng_.below(5)) : INT64_MAX),
       client_(client),
-      faults_(faults) {
+      faults_(faults),
+      side_(side) {
   session_.begin();
 }
 
@@ -123,6 +125,7 @@ void SimH2Origin::on_request(uint32_t id, const h2::HeadBuilder& head, bool end)
     ++SimOrigin::corrupted;
     return reset(stream, h2::ErrorCode::kInternalError);
   }
+  if (side_.judge != nullptr) side_.judge->judge(stream.asked, head.text(), side_.tls, true);
   SimOrigin::check_client(stream.asked, client_, owner_);
   if (client_ >= 0) ++named;
   // The id decides, so that the same request is refused by one server in two; another takes it.
@@ -187,6 +190,20 @@ void SimH2Origin::answer(SimH2Stream& stream) {
   stream.sending = true;
 }
 
+void SimAnyOrigin::on_open(SimConnection& connection) {
+  Prng& prng = connection.net().prng();
+  if (!faults_ || side_.tls == nullptr || prng.below(12) != 0) return;
+  connection_ = &connection;
+  const auto delay_us = static_cast<int64_t>(prng.below(6'000));
+  timer_ = connection.net().start_timer(delay_us, *this, static_cast<uint32_t>(prng.below(2)));
+}
+
+void SimAnyOrigin::on_sim_timer(uint32_t tag) {
+  timer_ = 0;
+  if (!connection_->open()) return;
+  tag == 0 ? connection_->close() : connection_->abort();
+}
+
 void SimAnyOrigin::on_bytes(SimConnection& connection, std::string_view bytes) {
   if (chosen_ == nullptr) {
     std::string_view all = connection.received();
@@ -199,10 +216,10 @@ void SimAnyOrigin::on_bytes(SimConnection& connection, std::string_view bytes) {
     }
     if (all.size() < 3 && h2::kPreface.starts_with(all)) return;
     if (!all.starts_with("PRI")) {
-      chosen_ = std::make_unique<SimOrigin>();
+      chosen_ = std::make_unique<SimOrigin>(side_);
     } else {
       if (client >= 0) ++SimOrigin::headers;
-      chosen_ = std::make_unique<SimH2Origin>(connection, faults_, client);
+      chosen_ = std::make_unique<SimH2Origin>(connection, faults_, client, side_);
       bytes = all;
     }
   }
@@ -215,6 +232,7 @@ void SimAnyOrigin::on_end(SimConnection& connection, int error) {
 }
 
 void SimAnyOrigin::on_done(SimConnection& connection) {
+  connection.net().cancel_timer(timer_);
   if (chosen_ != nullptr) chosen_->on_done(connection);
 }
 
@@ -224,8 +242,10 @@ SimH2Client::SimH2Client(SimNet& net, SimIo& io, Script script, Prng prng)
     : SimH2Peer(h2::Role::kClient, limits_of(prng), prng),
       net_(net),
       connection_(net, io),
-      script_(std::move(script)) {
+      script_(std::move(script)),
+      tls_(script_.tls != nullptr) {
   connection_.set_handler(this);
+  connection_.set_codec(std::move(script_.tls));
   connection_.keep_nothing();
   connection_.read_slowly(script_.read_slice, script_.read_pause_us);
   for (const Asked& asked : script_.asked) {
@@ -282,7 +302,7 @@ void SimH2Client::begin_next() {
   const size_t end = head.find("\r\n\r\n");
   head.resize(end + 4);
   stream.started = true;
-  RW_CHECK(session_.start(stream, head, "http", false, asked.body_bytes == 0));
+  RW_CHECK(session_.start(stream, head, tls_ ? "https" : "http", false, asked.body_bytes == 0));
   stream.out = body_of(asked.id, asked.body_bytes, false);
   stream.sending = asked.body_bytes > 0;
   stream.out_trailers = asked.trailer_lines();
@@ -338,8 +358,8 @@ std::string HttpWorld::check_h2_stream(const SimH2Stream& stream) {
   }
   if (!stream.ended) return calm && !stream.ours ? who + "no whole answer" : "";
   if (status != "200" && status != "204") {
-    ++refused;
-    return calm ? who + "status " + std::string(status) : "";
+    const bool right = note_refused(status, stream.body, asked.head);
+    return calm && !right ? who + "status " + std::string(status) : "";
   }
   if (status == "200" && stream.body.size() != whole.size()) {
     // Bodies that may last until their connection ends can be cut over HTTP/1 only.

@@ -1,4 +1,4 @@
-// tests/sim/h2_actors.h - simulated clients and servers that speak HTTP/2 in clear.
+// tests/sim/h2_actors.h - simulated clients and servers that speak HTTP/2.
 //
 // Affinity:  their SimIo's thread. Ownership: as in tests/support/sim_actors.h.
 // Why:       proto's own h2::Session in the other role: what it says is legal, so whatever a
@@ -70,7 +70,7 @@ class SimH2Peer : public SimHandler, public h2::SessionOwner {
 class SimH2Origin final : public SimH2Peer {
  public:
   // `client`: whom the connection's PROXY header names; -1: nobody.
-  SimH2Origin(SimConnection& connection, bool faults, int64_t client);
+  SimH2Origin(SimConnection& connection, bool faults, int64_t client, const SimOriginSide& side);
   void on_bytes(SimConnection& connection, std::string_view bytes) override;
   void on_request(uint32_t id, const h2::HeadBuilder& head, bool end) override;
   void on_end(h2::Stream& stream, std::string_view trailers) override;
@@ -91,20 +91,27 @@ class SimH2Origin final : public SimH2Peer {
   int64_t client_;
   int64_t owner_ = -1;  // whose requests came
   bool faults_;
+  SimOriginSide side_;
   bool drained_ = false;
 };
 
-// Reads the first bytes of a connection, behind a PROXY header if there is one: HTTP/2 or not.
-class SimAnyOrigin final : public SimHandler {
+// Reads the first bytes of a connection, behind a PROXY header if there is one: HTTP/2 or not. With
+// faults, one that speaks TLS may leave in the middle of a handshake.
+class SimAnyOrigin final : public SimHandler, public SimTimerOwner {
  public:
-  explicit SimAnyOrigin(bool faults) : faults_(faults) {}
+  SimAnyOrigin(bool faults, const SimOriginSide& side) : faults_(faults), side_(side) {}
+  void on_open(SimConnection& connection) override;
   void on_bytes(SimConnection& connection, std::string_view bytes) override;
   void on_end(SimConnection& connection, int error) override;
   void on_done(SimConnection& connection) override;
+  void on_sim_timer(uint32_t tag) override;
 
  private:
   std::unique_ptr<SimHandler> chosen_;
   bool faults_;
+  SimOriginSide side_;
+  SimConnection* connection_ = nullptr;  // while timer_ runs
+  uint64_t timer_ = 0;
 };
 
 // Sends requests on one connection, many at once, and keeps the answers.
@@ -113,6 +120,7 @@ class SimH2Client final : public SimH2Peer, public SimTimerOwner {
   struct Script {
     std::string first;  // in front of everything
     std::vector<Asked> asked;
+    std::unique_ptr<SimCodec> tls{};  // or null
     bool faults = false;
     size_t read_slice = 0;  // see SimConnection::read_slowly()
     int64_t read_pause_us = 0;
@@ -144,6 +152,7 @@ class SimH2Client final : public SimH2Peer, public SimTimerOwner {
   SimNet& net_;
   SimConnection connection_;
   Script script_;
+  bool tls_;
   ServerAddress server_;
   std::string fatal_;
   size_t next_ = 0;

@@ -2,17 +2,22 @@
 #include "tests/sim/http_world.h"
 
 #include <doctest/doctest.h>
+#include <time.h>
 
 #include <charconv>
 
-#include "core/tls_certificate.h"
 #include "proto/proxy_header.h"
 #include "tests/sim/h2_actors.h"
-#include "tests/support/make_certificate.h"
 
 namespace ringway {
 
 namespace {
+
+constexpr uint32_t kReloadTag = 0;
+constexpr uint32_t kDrainTag = 1;
+constexpr uint32_t kSwapTag = 2;
+// Certificates are made for today.
+const int64_t kWallUs = static_cast<int64_t>(time(nullptr)) * 1'000'000;
 
 // The PROXY header of client `number`, whose address says who it is.
 std::string header_of(uint64_t number) {
@@ -35,7 +40,7 @@ SimShard::SimShard(SimNet& net, const WorkerOptions& options)
 
 SimShard::~SimShard() {
   for (const Handed& handed : inbox_) {
-    if (handed.fd < 0) RW_CHECK(Worker::drop(handed.mail) < 0);
+    if (handed.fd < 0 && !handed.order) RW_CHECK(Worker::drop(handed.mail) < 0);
   }
 }
 
@@ -53,9 +58,11 @@ void SimShard::post(uint32_t listener, int fd, const PeerAddress& peer) {
 
 void SimShard::on_wake() {
   while (!inbox_.empty()) {
-    const Handed handed = inbox_.front();
+    const Handed handed = std::move(inbox_.front());
     inbox_.pop_front();
-    if (handed.fd < 0) {
+    if (handed.order) {
+      handed.order();
+    } else if (handed.fd < 0) {
       worker.take_mail(handed.mail);
     } else {
       worker.adopt(handed.listener, handed.fd, handed.peer);
@@ -68,44 +75,26 @@ void SimShard::tell(const ShardMail& mail) {
   io.wake();
 }
 
-namespace {
-
-// The same for both profiles of configuration(); RSA, see sim_tls.h.
-std::shared_ptr<const TlsMaterials> sim_materials() {
-  const test::MadeCertificate made =
-      test::make_certificate({.names = {"sim.test"}, .key = test::KeyKind::kRsa2048});
-  auto loaded = load_certificate({.cert_pem = made.cert_pem, .key_pem = made.key_pem});
-  REQUIRE(loaded.has_value());
-  std::vector<std::shared_ptr<const TlsCertificate>> all = {
-      std::make_shared<const TlsCertificate>(std::move(*loaded))};
-  const auto names = std::make_shared<const TlsNames>(std::move(all));
-  auto materials = std::make_shared<TlsMaterials>();
-  for (int i = 0; i < 2; ++i) {
-    materials->profiles.push_back({.names = names, .keys = TlsTicketKeys::random()});
-  }
-  materials->upstreams.resize(2);
-  return materials;
+void SimShard::post(std::function<void()> order) {
+  inbox_.push_back({.peer = {}, .mail = {}, .order = std::move(order)});
+  io.wake();
 }
-
-}  // namespace
 
 HttpWorld::HttpWorld(uint64_t seed, bool faults)
     : net({.seed = seed, .faults = faults}),
       prng_(net.prng().fork()),
       faults_(faults),
       proxied_(seed % 4 == 3),
-      tls_(seed % 4 == 2),
       seed_(seed),
+      tls_(seed, net, prng_),
       loads_(1 + seed % 3) {
   SimOrigin::one_client_each = alone();
   REQUIRE(parse_address("10.0.0.1:80", front_));
   REQUIRE(parse_address("10.0.0.1:81", front_tcp_));
-  for (int i = 0; i < 3; ++i) {
-    ServerAddress at;
-    REQUIRE(parse_address("10.0.1." + std::to_string(i + 1) + ":8080", at));
-    origins_.push_back(std::make_unique<SimServer>(net, servers_io_, at, [faults](SimConnection&) {
-      return std::make_unique<SimAnyOrigin>(faults);
-    }));
+  add_servers(SimTlsSides::Group::kApp, 1, 3);
+  if (tls_.preread()) {
+    add_servers(SimTlsSides::Group::kRaw, 2, 2);
+    add_servers(SimTlsSides::Group::kPass, 3, 2);
   }
   for (uint32_t i = 0; i < loads_.size(); ++i) {
     const WorkerOptions options{.shard = i,
@@ -113,20 +102,56 @@ HttpWorld::HttpWorld(uint64_t seed, bool faults)
                                 .peers = loads_.size() > 1 ? this : nullptr,
                                 .clients_max = 1000,
                                 .chunks_max = 4096,
-                                .seed = seed * 16 + i + 1};
+                                .seed = seed * 16 + i + 1,
+                                .wall_offset_us = kWallUs};
     shards_.push_back(std::make_unique<SimShard>(net, options));
   }
-  if (tls_) materials_ = sim_materials();
   apply(true);
   const uint64_t clients = 4 + prng_.below(8);
   for (uint64_t i = 0; i < clients; ++i) add_client(i);
   for (uint64_t i = prng_.below(3); i > 0; --i) {
-    net.start_timer(static_cast<int64_t>(prng_.below(300'000)), *this, 0);
+    net.start_timer(static_cast<int64_t>(prng_.below(300'000)), *this, kReloadTag);
   }
-  if (prng_.below(4) == 0) net.start_timer(static_cast<int64_t>(prng_.below(400'000)), *this, 1);
+  if (prng_.below(4) == 0) {
+    net.start_timer(static_cast<int64_t>(prng_.below(400'000)), *this, kDrainTag);
+  }
+  for (uint64_t i = tls_.clients() ? prng_.below(3) : 0; i > 0; --i) {
+    net.start_timer(static_cast<int64_t>(prng_.below(100'000)), *this, kSwapTag);
+  }
 }
 
 HttpWorld::~HttpWorld() = default;
+
+// Listens on 10.0.`subnet`.1 and so on.
+void HttpWorld::add_servers(SimTlsSides::Group group, int subnet, size_t count) {
+  auto& servers = group == SimTlsSides::Group::kApp   ? origins_
+                  : group == SimTlsSides::Group::kRaw ? raw_origins_
+                                                      : pass_origins_;
+  for (uint32_t i = 0; i < count; ++i) {
+    ServerAddress at;
+    const std::string net_of = "10.0." + std::to_string(subnet) + ".";
+    REQUIRE(parse_address(net_of + std::to_string(i + 1) + ":8080", at));
+    const auto make = [this, group, i](SimConnection& connection) {
+      std::unique_ptr<SimTlsServer> tls = tls_.server(group, i);
+      const SimOriginSide side{.judge = this, .tls = tls.get()};
+      connection.set_codec(std::move(tls));
+      return std::make_unique<SimAnyOrigin>(faults_, side);
+    };
+    servers.push_back(std::make_unique<SimServer>(net, servers_io_, at, make));
+  }
+}
+
+namespace {
+
+std::string list_of(const std::vector<std::unique_ptr<SimServer>>& servers) {
+  std::string out;
+  for (const auto& server : servers) {
+    out += "{ address = \"" + server->address().text() + "\" }, ";
+  }
+  return "servers = [" + out + "]\n";
+}
+
+}  // namespace
 
 std::string HttpWorld::configuration(uint64_t generation) {
   std::string servers;
@@ -140,28 +165,26 @@ std::string HttpWorld::configuration(uint64_t generation) {
   }
   const std::string from =
       "\nproxy_protocol = { accept = \"required\", from = [\"127.0.0.0/8\"] }\n";
-  // Early data is for HTTP, so sessions of one listener are of no use to the other.
-  const auto accept_on = [&](const char* profile) {
-    if (tls_) return "tls = \"" + std::string(profile) + "\"\n";
-    return proxied_ ? from : std::string();
-  };
-  const std::string profiles =
-      "[tls.certificates]\nc = { pem = \"/c.pem\" }\n[tls.profiles.web]\ncertificates = \"c\"\n"
-      "early_data = \"safe_methods\"\n[tls.profiles.raw]\ncertificates = \"c\"\n";
+  const auto accept_on = [&](bool tcp) { return proxied_ ? from : tls_.on_listener(tcp); };
   const char* const versions[] = {"off", "v1", "v2"};
   const std::string version = versions[proxied_ ? (seed_ / 4 + generation) % 3 : 0];
   const std::string send = "send_proxy_protocol = \"" + version + "\"\n";
   // A reload changes it back and forth.
   const std::string source =
       bound() ? "source = \"10.0.7." + std::to_string(1 + generation % 2) + "\"\n" : "";
+  const char* const attempts[] = {"\"off\"", "1", "2"};
+  const std::string retry =
+      tls_.bad() ? "retry = { attempts = " + std::string(attempts[seed_ / 16 % 3]) + " }\n" : "";
+  const std::string pass =
+      tls_.preread() ? "[upstreams.pass]\nprotocol = \"tcp\"\n" + list_of(pass_origins_) : "";
   const char* const modes[] = {"never", "safe", "aggressive", "always", "auto"};
   const uint64_t drawn = prng_.below(5);
   const uint64_t mode = alone() ? 0 : drawn;
   const bool h2 = prng_.below(2) == 0;
   const std::string pool =
       "reuse = \"" + std::string(modes[mode]) + "\"\nmax_connections_per_server = " + limit() +
-      "\nmax_idle_per_server = " + limit() +
-      "\nwarm = " + std::to_string(prng_.below(3) * (version == "off" ? 1 : 0)) +
+      "\nmax_idle_per_server = " + limit() + "\nwarm = " +
+      std::to_string(prng_.below(3) * (version == "off" && !tls_.request_names() ? 1 : 0)) +
       (prng_.below(2) == 0 ? "\nmax_requests_per_connection = 3" : "") +
       (prng_.below(2) == 0 ? "\nmax_age = \"1s\"" : "") +
       (prng_.below(4) == 0 ? "\nshare = \"shard\"" : "") +
@@ -171,17 +194,19 @@ std::string HttpWorld::configuration(uint64_t generation) {
          "client_idle = \"3s\"\nkeep_alive = \"4s\"\nconnect = \"500ms\"\n"
          "response_headers = \"3s\"\nserver_idle = \"3s\"\ntunnel_idle = \"5s\"\n"
          "half_closed = \"2s\"\nproxy_header = \"2s\"\n[listeners.web]\nbind = \"10.0.0.1:80\"\n" +
-         accept_on("web") + (seed_ % 4 < 2 ? "h2 = { idle_ping = \"500ms\" }\n" : "") +
-         "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" + accept_on("raw") +
-         (tls_ ? profiles : "") +
+         accept_on(false) + (seed_ % 4 < 2 ? "h2 = { idle_ping = \"500ms\" }\n" : "") +
+         "[listeners.l4]\nprotocol = \"tcp\"\nbind = \"10.0.0.1:81\"\n" + accept_on(true) +
+         tls_.profiles() + tls_.routes() +
          "[[routes]]\nname = \"web\"\nlisteners = [\"web\"]\nupstream = \"app\"\n"
          "[[routes]]\nname = \"l4\"\nlisteners = [\"l4\"]\nupstream = \"tcp\"\n"
          "[upstreams.app]\nservers = [" +
-         servers + "]\n" + source + send + (h2 ? "http_versions = [\"h2\"]\n" : "") +
+         servers + "]\n" + source + send + (h2 ? tls_.http_versions() : "") +
+         tls_.to_servers(false) + retry +
          "[upstreams.app.timeouts]\nqueue = \"off\"\n"
          "[upstreams.app.pool]\nidle_timeout = \"2s\"\n" +
-         pool + "[upstreams.tcp]\nprotocol = \"tcp\"\nservers = [" + servers +
-         "]\ntimeouts = { queue = \"off\" }\n" + source + send;
+         pool + "[upstreams.tcp]\nprotocol = \"tcp\"\n" +
+         (tls_.preread() ? list_of(raw_origins_) : "servers = [" + servers + "]\n") +
+         "timeouts = { queue = \"off\" }\n" + source + send + tls_.to_servers(true) + pass;
 }
 
 // A small limit, a large one or none.
@@ -199,10 +224,12 @@ void HttpWorld::apply(bool first) {
   REQUIRE(loaded.config != nullptr);
   snapshot_ = Snapshot::build(std::move(loaded.config), snapshot_.get(),
                               static_cast<uint32_t>(shards_.size()));
-  snapshot_->tls = materials_;
+  snapshot_->tls = tls_.materials();
   all_snapshots_.push_back(snapshot_);
   if (!first) snapshot_->set_limits(*this);
-  for (auto& shard : shards_) {
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    const auto& shard = shards_[i];
+    tls_.taken(i, static_cast<uint32_t>(shards_.size()), tls_.number());
     const ListenFd fds[] = {
         {.id = 1, .listener = 0, .fd = first ? net.make_listener(front_) : -1},
         {.id = 2, .listener = 1, .fd = first ? net.make_listener(front_tcp_) : -1}};
@@ -210,8 +237,21 @@ void HttpWorld::apply(bool first) {
   }
 }
 
+// Every shard hears of it in its own time; a reload may overtake that, and knows it, too.
+void HttpWorld::swap_certificates() {
+  const uint64_t number = tls_.swap(prng_);
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->post([this, i, number, materials = tls_.materials()] {
+      if (number <= tls_.number_of(i)) return;
+      shards_[i]->worker.refresh_tls(*materials);
+      tls_.taken(i, static_cast<uint32_t>(shards_.size()), number);
+    });
+  }
+}
+
 void HttpWorld::on_sim_timer(uint32_t tag) {
-  if (tag == 0) {
+  if (tag == kSwapTag) return swap_certificates();
+  if (tag == kReloadTag) {
     if (!drained_) apply(false);
     return;
   }
@@ -239,8 +279,10 @@ void HttpWorld::notify(Budget& budget, uint32_t shard) {
   shards_[shard]->tell({.kind = ShardMail::Kind::kNotify, .object = &budget});
 }
 
-Asked HttpWorld::ask(uint64_t id) {
+Asked HttpWorld::ask(uint64_t id, const SimTlsSides::Way& way) {
   Asked asked{.id = id, .answer_bytes = prng_.below(1 + (1U << prng_.below(17)))};
+  asked.host = tls_.host_of(id);
+  asked.fields = tls_.made_up(way);
   // Mostly good servers; each kind of bad one now and then.
   asked.act = static_cast<Act>(prng_.below(prng_.below(3) == 0 ? uint64_t(Act::kCount) : 6));
   // A HEAD has no body to cut: the server would only close an idle connection without a word.
@@ -253,32 +295,33 @@ Asked HttpWorld::ask(uint64_t id) {
   return asked;
 }
 
-void HttpWorld::add_h2_client(uint64_t number) {
+void HttpWorld::add_h2_client(uint64_t number, const SimTlsSides::Way& way) {
   SimH2Client::Script script;
   script.first = proxied_ ? header_of(number) : "";
   script.faults = faults_;
+  script.tls = tls_.client(way, number, prng_);
   for (uint64_t i = 0, count = 1 + prng_.below(12); i < count; ++i) {
-    script.asked.push_back(ask(number * 100 + i + 1));
+    script.asked.push_back(ask(number * 100 + i + 1, way));
   }
   if (prng_.below(4) == 0) {
     script.read_slice = 1 + prng_.below(4096);
     script.read_pause_us = static_cast<int64_t>(prng_.below(2'000));
   }
-  Client client;
+  Client client{.sim = nullptr, .asked = {}, .way = way, .h2 = nullptr};
   client.h2 = std::make_unique<SimH2Client>(net, clients_io_, std::move(script), prng_.fork());
   client.h2->start(front_, static_cast<int64_t>(prng_.below(100'000)));
   clients_.push_back(std::move(client));
 }
 
 void HttpWorld::add_client(uint64_t number) {
-  // TLS clients have no ALPN here, so they speak HTTP/1.
-  if (!tls_ && prng_.below(2) == 0) return add_h2_client(number);
-  Client client;
-  client.tcp = prng_.below(4) == 0;
+  const SimTlsSides::Way way = tls_.draw_way(prng_);
+  if (way.http2) return add_h2_client(number, way);
+  Client client{.sim = nullptr, .asked = {}, .way = way, .h2 = nullptr};
+  client.tcp = way.tcp || way.through;
   SimClient::Script script;
   std::string all = proxied_ ? header_of(number) : "";
   for (uint64_t i = 0, count = 1 + prng_.below(6); i < count; ++i) {
-    const Asked asked = ask(number * 100 + i + 1);
+    const Asked asked = ask(number * 100 + i + 1, way);
     all += asked.bytes();
     client.asked.push_back(asked);
   }
@@ -290,17 +333,22 @@ void HttpWorld::add_client(uint64_t number) {
   script.end = SimClient::End::kNone;
   if (faults_ && prng_.below(8) == 0) script.end = SimClient::End::kReset;
   if (faults_ && prng_.below(8) == 0) script.end = SimClient::End::kFin;
+  if (way.hello != SimTlsSides::Hello::kWhole) {
+    script.pieces.clear();
+    const bool cut = way.hello == SimTlsSides::Hello::kCut;
+    script.end = cut ? SimClient::End::kFin : SimClient::End::kNone;
+  }
   script.end_delay_us = static_cast<int64_t>(prng_.below(50'000));
   if (prng_.below(4) == 0) {
     script.read_slice = 1 + prng_.below(4096);
     script.read_pause_us = static_cast<int64_t>(prng_.below(2'000));
   }
   client.sim = std::make_unique<SimClient>(net, clients_io_, std::move(script));
-  if (tls_) {
-    client.sim->connection().set_codec(
-        std::make_unique<SimTlsClient>(tls_clients, prng_.below(2) == 0));
+  client.sim->connection().set_codec(tls_.client(way, number, prng_));
+  if (tls_.preread() && prng_.below(2) == 0) {
+    client.sim->connection().send_slowly(prng_.below(400), static_cast<int64_t>(prng_.below(200)));
   }
-  client.sim->start(client.tcp ? front_tcp_ : front_, static_cast<int64_t>(prng_.below(100'000)));
+  client.sim->start(way.tcp ? front_tcp_ : front_, static_cast<int64_t>(prng_.below(100'000)));
   clients_.push_back(std::move(client));
 }
 
@@ -322,9 +370,11 @@ bool HttpWorld::run() {
     return all;
   };
   if (!net.run_until(finished, 200'000)) return false;
-  for (auto& origin : origins_) {
-    origin->stop();
-    origin->close_all();
+  for (auto* servers : {&origins_, &raw_origins_, &pass_origins_}) {
+    for (auto& server : *servers) {
+      server->stop();
+      server->close_all();
+    }
   }
   return net.run_until([&] { return net.live_sockets() == 0; }, 200'000);
 }
@@ -344,13 +394,63 @@ std::string HttpWorld::check_sources() const {
 
 std::string HttpWorld::check() {
   if (SimOrigin::corrupted > 0) return "a request's body or path was corrupted on its way";
-  if (!tls_clients.failure.empty()) return "TLS of a client: " + tls_clients.failure;
+  if (!complaint_.empty()) return complaint_;
   for (const Client& client : clients_) {
     const std::string wrong = check_client(client);
     if (!wrong.empty()) return wrong;
   }
-  const std::string wrong = check_sources();
+  std::string wrong = check_sources();
+  if (wrong.empty()) wrong = check_tls();
   return wrong.empty() ? check_gauges() : wrong;
+}
+
+void HttpWorld::judge(const Asked& asked, std::string_view head, const SimTlsServer* tls,
+                      bool http2) {
+  if (!complaint_.empty()) return;
+  const std::string wrong = tls_.judge(clients_.at(asked.id / 100).way, asked.id, head, tls, http2);
+  if (!wrong.empty()) complaint_ = "request " + std::to_string(asked.id) + ": " + wrong;
+}
+
+bool HttpWorld::note_refused(std::string_view status, std::string_view body, bool head) {
+  ++refused;
+  if (status != "502" || !(head ? tls_.bad() : tls_.explains(body))) return false;
+  ++explained;
+  return true;
+}
+
+std::string HttpWorld::check_tls() {
+  std::vector<SimTlsSides::Way> ways;
+  uint64_t cut = 0;
+  uint64_t silent = 0;
+  for (const Client& client : clients_) {
+    ways.push_back(client.way);
+    if (client.way.hello == SimTlsSides::Hello::kCut) ++cut;
+    if (client.way.hello == SimTlsSides::Hello::kSilent) ++silent;
+  }
+  const bool calm = !faults_ && !drained_;
+  uint64_t errors[kPrereadErrorNames.size()] = {};
+  std::vector<const void*> seen;
+  for (const auto& snapshot : all_snapshots_) {
+    for (const auto& listener : snapshot->listeners) {
+      if (std::find(seen.begin(), seen.end(), listener.get()) != seen.end()) continue;
+      seen.push_back(listener.get());
+      for (uint32_t shard = 0; shard < shards_.size(); ++shard) {
+        const ListenerStats& stats = listener->shard.at(shard);
+        for (size_t i = 0; i < std::size(errors); ++i) errors[i] += stats.preread_errors[i].get();
+      }
+    }
+  }
+  for (const uint64_t count : errors) preread += count;
+  if (!faults_ && preread > cut + silent) return "a whole hello was refused";
+  if (calm && (errors[size_t(PrereadError::kTruncated)] != cut ||
+               errors[size_t(PrereadError::kTimeout)] != silent)) {
+    return "a hello that is not whole was not counted as such";
+  }
+  for (const auto& shard : shards_) {
+    if (shard->worker.tls().sessions() != 0) return "TLS sessions are left";
+    if (shard->worker.tls().handshakes_waiting() != 0) return "handshakes are left";
+  }
+  return tls_.check(ways, calm);
 }
 
 // Reads the answers in order. Only the last one may be cut, and only where something went wrong:
@@ -360,13 +460,20 @@ std::string HttpWorld::check_client(const Client& client) {
   if (client.h2 != nullptr) {
     if (!client.h2->fatal().empty()) return "the balancer breaks HTTP/2: " + client.h2->fatal();
     for (const auto& stream : client.h2->streams()) {
+      if (tls_.refuses(client.way)) {
+        if (!stream->head.empty()) return "an answer for who must have none";
+        continue;
+      }
       const std::string wrong = check_h2_stream(*stream);
       if (!wrong.empty()) return wrong;
     }
     return "";
   }
   std::string_view in = client.sim->connection().received();
+  if (tls_.refuses(client.way)) return in.empty() ? "" : "an answer for who must have none";
   bool calm = !faults_ && !drained_;
+  // Layer 4 has no answer of its own for a server that it does not trust.
+  if (client.tcp && !client.way.through && tls_.bad()) calm = false;
   for (const Asked& asked : client.asked) {
     const std::string who = "request " + std::to_string(asked.id) + ": ";
     calm = calm && asked.act < Act::kMalformed;
@@ -419,9 +526,8 @@ std::string HttpWorld::check_client(const Client& client) {
         return who + "the answer's body is wrong";
       }
       ++answered;
-    } else {
-      ++refused;
-      if (calm) return who + "status " + status;
+    } else if (!note_refused(status, body, asked.head) && calm) {
+      return who + "status " + status;
     }
     calm = calm && head.find("Connection: close\r\n") == std::string_view::npos;
   }

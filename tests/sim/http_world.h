@@ -5,14 +5,15 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "lb/config/load.h"
 #include "lb/worker.h"
+#include "tests/sim/tls_sides.h"
 #include "tests/support/sim_actors.h"
-#include "tests/support/sim_tls.h"
 
 namespace ringway {
 
@@ -39,6 +40,8 @@ struct Asked {
   size_t body_bytes = 0;  // of the request; 0: GET
   size_t answer_bytes = 0;
   bool trailers = false;  // of the request, which is chunked then
+  std::string host = "sim";
+  std::string fields{};  // more lines of the head
 
   [[nodiscard]] std::string bytes() const;
   // The lines behind the request's body.
@@ -58,9 +61,27 @@ struct Asked {
 class SimH2Client;
 struct SimH2Stream;
 
+// Knows more of a request than its path says.
+class SimJudge {
+ public:
+  // A server has read its head, on a connection of `tls` (or null).
+  virtual void judge(const Asked& asked, std::string_view head, const SimTlsServer* tls,
+                     bool http2) = 0;
+
+ protected:
+  ~SimJudge() = default;
+};
+
+// What a server's connection has to do with: both may be null.
+struct SimOriginSide {
+  SimJudge* judge = nullptr;
+  const SimTlsServer* tls = nullptr;
+};
+
 // A simulated origin: reads requests strictly, checks their bodies, answers as they ask.
 class SimOrigin final : public SimHandler {
  public:
+  explicit SimOrigin(const SimOriginSide& side) : side_(side) {}
   void on_bytes(SimConnection& connection, std::string_view bytes) override;
 
   // Requests whose body differed from what their id demands, in all origins.
@@ -87,6 +108,7 @@ class SimOrigin final : public SimHandler {
   [[nodiscard]] bool take_request(SimConnection& connection);
   void answer(SimConnection& connection, const Asked& asked);
 
+  SimOriginSide side_;
   size_t at_ = 0;        // in connection.received()
   bool done_ = false;    // it has closed, or was asked to be silent
   bool early_ = false;   // the request that is being read was answered already
@@ -106,6 +128,7 @@ class SimShard final : public SimLoop, public WakeOwner {
   void on_wake() override;
   void post(uint32_t listener, int fd, const PeerAddress& peer);
   void tell(const ShardMail& mail);
+  void post(std::function<void()> order);
 
   SimIo io;
   Worker worker;
@@ -113,16 +136,17 @@ class SimShard final : public SimLoop, public WakeOwner {
  private:
   struct Handed {
     uint32_t listener = 0;
-    int fd = -1;  // -1: mail
+    int fd = -1;  // -1: mail, or an order
     PeerAddress peer;
     ShardMail mail;
+    std::function<void()> order{};
   };
   SimNet& net_;
   int64_t deadline_us_ = 0;
   std::deque<Handed> inbox_;
 };
 
-class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
+class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner, public SimJudge {
  public:
   HttpWorld(uint64_t seed, bool faults);
   ~HttpWorld();
@@ -138,27 +162,34 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   void ask_return(Budget& budget, uint32_t shard) override;
   void notify(Budget& budget, uint32_t shard) override;
   void on_sim_timer(uint32_t tag) override;
+  void judge(const Asked& asked, std::string_view head, const SimTlsServer* tls,
+             bool http2) override;
 
   SimNet net;
-  uint64_t answered = 0;     // 200 and 204 with the right bytes
-  uint64_t refused = 0;      // error answers of the balancer's own
-  uint64_t queued = 0;       // waited for room
-  uint64_t h2_answered = 0;  // of these, to HTTP/2 clients
-  uint64_t lent = 0;         // connections that changed shards
-  SimTlsStore tls_clients;
-  std::array<uint64_t, kHows> handed{};          // by How
+  uint64_t answered = 0;                 // 200 and 204 with the right bytes
+  uint64_t refused = 0;                  // error answers of the balancer's own
+  uint64_t queued = 0;                   // waited for room
+  uint64_t h2_answered = 0;              // of these, to HTTP/2 clients
+  uint64_t lent = 0;                     // connections that changed shards
+  uint64_t explained = 0;                // refused with the reason why no server could be trusted
+  uint64_t preread = 0;                  // hellos that were refused
+  std::array<uint64_t, kHows> handed{};  // by How
   std::array<uint64_t, kCloseReasons> closed{};  // by CloseReason
+  [[nodiscard]] SimTlsSides::Count tls_count() const { return tls_.count(); }
 
  private:
   struct Client {
     std::unique_ptr<SimClient> sim;
     std::vector<Asked> asked;  // in order, pipelined
-    bool tcp = false;
+    SimTlsSides::Way way;
+    bool tcp = false;                 // nobody but its server reads what it says
     std::unique_ptr<SimH2Client> h2;  // instead of `sim`
   };
 
   void add_client(uint64_t number);
+  void add_servers(SimTlsSides::Group group, int subnet, size_t count);
   void apply(bool first);
+  void swap_certificates();
   [[nodiscard]] std::string configuration(uint64_t generation);
   [[nodiscard]] std::string limit();
   // No server connection is shared, whatever a reload changes.
@@ -168,9 +199,12 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   [[nodiscard]] bool clients_done() const;
   [[nodiscard]] std::string check_client(const Client& client);
   [[nodiscard]] std::string check_h2_stream(const SimH2Stream& stream);
-  [[nodiscard]] Asked ask(uint64_t id);
-  void add_h2_client(uint64_t number);
+  [[nodiscard]] Asked ask(uint64_t id, const SimTlsSides::Way& way);
+  void add_h2_client(uint64_t number, const SimTlsSides::Way& way);
+  // Not wrong: an answer of status 502 that says why its server was not trusted.
+  [[nodiscard]] bool note_refused(std::string_view status, std::string_view body, bool head);
   [[nodiscard]] std::string check_sources() const;
+  [[nodiscard]] std::string check_tls();
   [[nodiscard]] std::string check_gauges();
   void add_up(const Snapshot& snapshot, uint32_t shard);
   std::vector<const void*> counted_;
@@ -178,15 +212,17 @@ class HttpWorld final : public Peers, public BudgetPeers, public SimTimerOwner {
   Prng prng_;
   bool faults_;
   bool proxied_;  // clients begin with PROXY headers, and servers may be sent some
-  bool tls_;      // clients speak TLS
   uint64_t seed_;
+  SimTlsSides tls_;
   std::vector<ShardLoad> loads_;
   std::vector<std::unique_ptr<SimShard>> shards_;
   SimIo servers_io_{net};
   SimIo clients_io_{net};
   std::vector<std::unique_ptr<SimServer>> origins_;
+  std::vector<std::unique_ptr<SimServer>> raw_origins_;   // with preread only:
+  std::vector<std::unique_ptr<SimServer>> pass_origins_;  // TLS of clients ends there
   std::vector<Client> clients_;
-  std::shared_ptr<const TlsMaterials> materials_;  // of tls_
+  std::string complaint_;  // the first one
   std::shared_ptr<Snapshot> snapshot_;
   std::vector<std::shared_ptr<Snapshot>> all_snapshots_;
   ServerAddress front_;

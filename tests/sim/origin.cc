@@ -3,11 +3,9 @@
 
 #include <charconv>
 
-#include "core/tls_certificate.h"
 #include "proto/proxy_header.h"
 #include "tests/sim/h2_actors.h"
 #include "tests/sim/http_world.h"
-#include "tests/support/make_certificate.h"
 
 namespace ringway {
 
@@ -33,7 +31,7 @@ std::string Asked::bytes() const {
   std::string text = (head             ? "HEAD "
                       : body_bytes > 0 ? "POST "
                                        : "GET ") +
-                     path + " HTTP/1.1\r\nHost: sim\r\n";
+                     path + " HTTP/1.1\r\nHost: " + host + "\r\n" + fields;
   if (body_bytes == 0) return text + "\r\n";
   const std::string body = body_of(id, body_bytes, false);
   if (!chunked) return text + "Content-Length: " + std::to_string(body_bytes) + "\r\n\r\n" + body;
@@ -126,6 +124,7 @@ bool SimOrigin::take_request(SimConnection& connection) {
     answer(connection, asked);
   }
   const std::string_view head = in.substr(0, end + 4);
+  if (side_.judge != nullptr) side_.judge->judge(asked, head, side_.tls, false);
   std::string body;
   std::string trailers;
   size_t used = 0;

@@ -11,6 +11,8 @@ namespace {
 constexpr uint32_t kConnectTag = 1;
 constexpr uint32_t kPieceTag = 2;
 constexpr uint32_t kEndTag = 3;
+constexpr uint32_t kReadTag = 0;
+constexpr uint32_t kSendTag = 1;
 
 }  // namespace
 
@@ -30,6 +32,7 @@ void SimHandler::on_end(SimConnection& connection, int error) {
 
 SimConnection::~SimConnection() {
   net_.cancel_timer(timer_);
+  net_.cancel_timer(send_timer_);
 }
 
 void SimConnection::read_slowly(size_t bytes, int64_t pause_us) {
@@ -37,7 +40,13 @@ void SimConnection::read_slowly(size_t bytes, int64_t pause_us) {
   pause_us_ = pause_us;
 }
 
+void SimConnection::send_slowly(size_t bytes, int64_t pause_us) {
+  single_bytes_ = bytes;
+  single_pause_us_ = pause_us;
+}
+
 int SimConnection::connect(const ServerAddress& server) {
+  if (codec_ != nullptr) codec_->connecting();
   return io_.connect(socket_, server);
 }
 
@@ -68,9 +77,10 @@ void SimConnection::send_end() {
 }
 
 void SimConnection::flush() {
-  if (!connected_ || closing_ || waiting_) return;
+  if (!connected_ || closing_ || waiting_ || send_timer_ != 0) return;
   while (queue_at_ < queue_.size()) {
-    const iovec piece{queue_.data() + queue_at_, queue_.size() - queue_at_};
+    const size_t part = single_bytes_ > 0 ? 1 : queue_.size() - queue_at_;
+    const iovec piece{queue_.data() + queue_at_, part};
     const ssize_t sent = io_.send(socket_, {&piece, 1});
     if (sent < 0) {
       send_failed_ = true;
@@ -83,6 +93,11 @@ void SimConnection::flush() {
     if (sent == 0) {
       waiting_ = true;
       return io_.want_writable(socket_);
+    }
+    if (single_bytes_ > 0) {
+      --single_bytes_;
+      send_timer_ = net_.start_timer(single_pause_us_, *this, kSendTag);
+      return;
     }
   }
   queue_.clear();
@@ -139,13 +154,17 @@ void SimConnection::on_receive(Socket& socket, std::span<const std::byte> bytes)
   if (slice_bytes_ != 0 && slice_got_ >= slice_bytes_) {
     slice_got_ = 0;
     io_.set_receiving(socket, false);
-    timer_ = net_.start_timer(pause_us_, *this, 0);
+    timer_ = net_.start_timer(pause_us_, *this, kReadTag);
   }
   if (codec_ != nullptr) flush();
   if (handler_ != nullptr && !text.empty()) handler_->on_bytes(*this, text);
 }
 
-void SimConnection::on_sim_timer(uint32_t /*tag*/) {
+void SimConnection::on_sim_timer(uint32_t tag) {
+  if (tag == kSendTag) {
+    send_timer_ = 0;
+    return flush();
+  }
   if (!closing_ && socket_.open()) io_.set_receiving(socket_, true);
 }
 
@@ -167,6 +186,7 @@ void SimConnection::on_writable(Socket& /*socket*/) {
 void SimConnection::on_closed(Socket& /*socket*/) {
   done_ = closing_ = true;
   net_.cancel_timer(timer_);
+  net_.cancel_timer(send_timer_);
   if (handler_ != nullptr) handler_->on_done(*this);
   if (on_closed_) on_closed_();
 }

@@ -40,6 +40,8 @@ class SimCodec {
  public:
   virtual ~SimCodec() = default;
   virtual std::string begin() = 0;
+  // The connection is on its way; the other side may have it long before begin().
+  virtual void connecting() {}
   virtual std::string seal(std::string_view plain) = 0;
   // Appends what `wire` meant to `plain`.
   virtual std::string open(std::string_view wire, std::string& plain) = 0;
@@ -62,6 +64,8 @@ class SimConnection final : public SocketOwner, public SimTimerOwner {
   // Reads at most `bytes`, rounded up to what one event brings, then pauses for `pause_us`.
   // 0: no limit.
   void read_slowly(size_t bytes, int64_t pause_us);
+  // The first `bytes` bytes go out one by one, `pause_us` apart.
+  void send_slowly(size_t bytes, int64_t pause_us);
   // Keeps no received bytes, only their number and hash.
   void keep_nothing() { keep_ = false; }
 
@@ -124,6 +128,9 @@ class SimConnection final : public SocketOwner, public SimTimerOwner {
   size_t slice_got_ = 0;
   int64_t pause_us_ = 0;
   uint64_t timer_ = 0;
+  size_t single_bytes_ = 0;  // still to be sent one by one
+  int64_t single_pause_us_ = 0;
+  uint64_t send_timer_ = 0;
   int end_error_ = 0;
   int connect_error_ = 0;
   bool keep_ = true;
