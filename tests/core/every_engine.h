@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <errno.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -197,11 +196,7 @@ inline bool refused(const AnyEngine& engine, const ServerAddress& there) {
 // Takes what the engine has connected to `listener`, which nobody else listens to.
 inline std::unique_ptr<Peer> accept_one(const AnyEngine& engine, int listener) {
   if (!engine.simulated()) {
-    pollfd waiting{listener, POLLIN, 0};
-    REQUIRE(poll(&waiting, 1, 10'000) == 1);
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    REQUIRE(fd >= 0);
-    return std::make_unique<RealPeer>(fd);
+    return std::make_unique<RealPeer>(accept_next(listener));
   }
   Acceptor acceptor;
   engine.others->listen(listener, acceptor);
@@ -225,8 +220,7 @@ struct AnyPair {
     }
     const int listener = listen_any();
     peer = std::make_unique<RealPeer>(dial(bound(listener)));
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    REQUIRE(fd >= 0);
+    const int fd = accept_next(listener, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ::close(listener);
     io.adopt(side.socket, fd);
   }

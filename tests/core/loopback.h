@@ -2,10 +2,13 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -113,6 +116,17 @@ inline int listen_any() {
   return fd;
 }
 
+// The next connection of `listener`. Waits for it: also behind a connect(2) that has returned, the
+// kernel may still owe it to a busy CPU.
+inline int accept_next(int listener, int flags = SOCK_CLOEXEC) {
+  pollfd waiting{listener, POLLIN, 0};
+  REQUIRE(poll(&waiting, 1, 10'000) == 1);
+  const int fd = accept4(listener, nullptr, nullptr, flags);
+  INFO(strerror(errno));
+  REQUIRE(fd >= 0);
+  return fd;
+}
+
 inline int dial(const ServerAddress& to) {
   const int fd = socket(to.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   REQUIRE(connect(fd, to.get(), to.length) == 0);
@@ -135,8 +149,7 @@ struct Pair {
   explicit Pair(Io& io) : io(io) {
     const int listener = listen_any();
     client = dial(bound(listener));
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    REQUIRE(fd >= 0);
+    const int fd = accept_next(listener, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ::close(listener);
     io.adopt(side.socket, fd);
   }

@@ -30,8 +30,7 @@ struct World {
   World(Io& io, size_t chunks_max) : chunks(chunks_max), env{io, chunks}, owner(env) {
     const int listener = listen_any();
     peer = dial(bound(listener));
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    REQUIRE(fd >= 0);
+    const int fd = accept_next(listener, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ::close(listener);
     owner.stream.adopt(fd);
   }
