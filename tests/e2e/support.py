@@ -264,6 +264,18 @@ class Origin:
                 pass
 
 
+def serve_each(listener: socket.socket, serve):
+    """Calls serve(connection) in a thread of its own for each that comes, until the listener is closed."""
+    def accept():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+
+
 def ok(body: bytes, fields: bytes = b"") -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n" % (len(body), fields) + body
 

@@ -44,17 +44,21 @@ class PrivateCase(Http2Case, H2Case):
         """By connection: the clients whose requests it carried."""
         return [{fields["x-client"] for fields in c.requests.values()} for c in origin.connections]
 
+    def at_once(self, clients: list, held: list, each: int, method: str = "POST"):
+        """Each client has so many requests under way before the first answer."""
+        streams = [(client, client.request(f"/{number}", method, fields=[("x-client", str(i))]))
+                   for number in range(each) for i, client in enumerate(clients)]
+        wait_until(lambda: len(held) == len(streams))
+        for connection, stream in held:
+            connection.answer(stream, b"ok")
+        held.clear()
+        for client, stream in streams:
+            self.assertEqual(client.response(stream).body, b"ok")
+
     def rounds(self, clients: list, held: list, origin: H2Origin, count: int):
         """Each client has four requests at once, three times over. `count`: connections then, one for each client."""
         for _ in range(3):
-            streams = [(client, client.request(f"/{number}", "POST", fields=[("x-client", str(i))]))
-                       for number in range(4) for i, client in enumerate(clients)]
-            wait_until(lambda: len(held) == len(streams))
-            for connection, stream in held:
-                connection.answer(stream, b"ok")
-            held.clear()
-            for client, stream in streams:
-                self.assertEqual(client.response(stream).body, b"ok")
+            self.at_once(clients, held, 4)
             self.assertEqual(len(origin.connections), count)
 
     def end_of(self, origin: H2Origin, client: str):
@@ -97,14 +101,7 @@ class Never(PrivateCase):
                             (h2.MAX_STREAMS, 3), pool='reuse = "never"')
         clients = [self.http2_client() for _ in range(2)]
         for _ in range(3):
-            streams = [(client, client.request("/", fields=[("x-client", str(i))]))
-                       for _ in range(8) for i, client in enumerate(clients)]
-            wait_until(lambda: len(held) == len(streams))
-            for connection, stream in held:
-                connection.answer(stream, b"ok")
-            held.clear()
-            for client, stream in streams:
-                self.assertEqual(client.response(stream).body, b"ok")
+            self.at_once(clients, held, 8, "GET")
         self.assertEqual({len(whose) for whose in self.whose(origin)}, {1})
         self.assertEqual(max(c.most for c in origin.connections), 3)
         self.assertEqual(len(origin.connections), 6)

@@ -9,14 +9,13 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
 from h2_origin import HTTP2, H2Origin
 from h2client import H2
 from shared_writes import LIBRARY, Recorder
-from support import Balancer, Case, Client, free_port, ok
+from support import Balancer, Case, Client, free_port, ok, serve_each
 from test_tls import Authority
 
 
@@ -26,15 +25,7 @@ class Echo:
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        serve_each(self.listener, self.serve)
 
     @staticmethod
     def serve(connection: socket.socket):

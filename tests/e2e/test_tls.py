@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 
-from support import Balancer, Case, Client, free_port, metrics, ok, read_all, wait_until
+from support import Balancer, Case, Client, free_port, metrics, ok, read_all, serve_each, wait_until
 
 
 def openssl(*args: str, text: bytes = b"") -> bytes:
@@ -412,15 +412,7 @@ class TlsOrigin:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         case.addCleanup(self.listener.close)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        serve_each(self.listener, self.serve)
 
     def serve(self, connection: socket.socket):
         try:
